@@ -1,0 +1,141 @@
+"""Tapes in plain JAX: two loops over the same instructions.
+
+`switch` runs one formula on one tile of pixels at a time and branches on the opcode, so that only
+the op that is asked for is computed. It is the CPU's way: a tile's registers stay in the first
+levels of cache, and an instruction costs about 0.1 us beside its arithmetic.
+
+`lockstep` runs a whole population one instruction at a time and computes every op for every
+formula, keeping the one each asked for. It is the way of a GPU, where a kernel launch per
+instruction of a single formula would be all one waits for.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from evojax_art.ops import CONSTANT, OPS, Coordinates, Op, Quaternion, wrap_coordinates
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, num_registers
+
+FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
+_INSTRUCTIONS = tuple(
+    op
+    for op in OPS
+    if op.opcode == CONSTANT or (op.fn is not None and (op.arity > 0 or op.reads_coordinates))
+)  # the others never reach a tape
+
+
+class _TileNumpy:
+    """`jax.numpy` that skips work which no point of the tile needs."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+    @staticmethod
+    def where_due(due, fn, value):
+        return jax.lax.cond(jnp.any(due), fn, lambda unchanged: unchanged, value)
+
+
+def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "tiles P C D"]:
+    """Interprets a population, tile by tile and formula by formula.
+
+    Args:
+        tapes: a population's tapes.
+        at: coordinates, each [tiles, T] float32.
+        finish_fn: turns the value of a formula on a tile, four arrays [T], into what is kept.
+
+    Returns:
+        What `finish_fn` made of each tile and formula.
+    """
+    num_tiles, tile = at.x.shape
+    num_formulas, capacity = tapes.opcode.shape
+    kept = jax.eval_shape(finish_fn, Quaternion(*[at.x[0]] * 4))
+    branches = [_branch(_TileNumpy(), op) for op in _INSTRUCTIONS]
+    branch_of = _branch_index()
+
+    def instruction(step, state):
+        tape, registers = state
+        value = jax.lax.switch(
+            branch_of[tape.opcode[step]],
+            branches,
+            registers[tape.first[step]],
+            registers[tape.second[step]],
+            tape.constant[step],
+        )
+        return tape, registers.at[tape.target[step]].set(value)
+
+    def formula(index, state):
+        tile_index, registers, results = state
+        tape = jax.tree.map(lambda field: field[index], tapes)
+        _, registers = jax.lax.fori_loop(0, tape.length, instruction, (tape, registers))
+        result = finish_fn(Quaternion(*registers[tape.result]))
+        return tile_index, registers, results.at[tile_index, index].set(result)
+
+    def one_tile(tile_index, state):
+        registers, results = state
+        here = Coordinates(*(field[tile_index] for field in at))
+        registers = registers.at[:NUM_LEAVES].set(_leaf_registers(here))
+        state = (tile_index, registers, results)
+        _, registers, results = jax.lax.fori_loop(0, num_formulas, formula, state)
+        return registers, results
+
+    registers = jnp.zeros((num_registers(capacity), 4, tile), at.x.dtype)
+    results = jnp.zeros((num_tiles, num_formulas, *kept.shape), kept.dtype)
+    return jax.lax.fori_loop(0, num_tiles, one_tile, (registers, results))[1]
+
+
+def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "tiles P C D"]:
+    """Interprets a population, tile by tile, all formulas at once; arguments as for `switch`."""
+    num_formulas, capacity = tapes.opcode.shape
+    everyone = jnp.arange(num_formulas)
+    branches = [jax.vmap(_branch(jnp, op)) for op in _INSTRUCTIONS]
+    branch_of = _branch_index()
+
+    def instruction(step, registers):
+        operands = (
+            registers[everyone, tapes.first[:, step]],
+            registers[everyone, tapes.second[:, step]],
+            tapes.constant[:, step],
+        )
+        wanted = branch_of[tapes.opcode[:, step]][:, None, None]
+        value = registers[everyone, tapes.target[:, step]]  # kept by formulas that have ended
+        running = (step < tapes.length)[:, None, None]
+        for index, branch in enumerate(branches):
+            value = jnp.where(running & (wanted == index), branch(*operands), value)
+        return registers.at[everyone, tapes.target[:, step]].set(value)
+
+    def one_tile(here: Coordinates):
+        shape = (num_formulas, num_registers(capacity), 4, here.x.shape[0])
+        registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(_leaf_registers(here))
+        registers = jax.lax.fori_loop(0, jnp.max(tapes.length), instruction, registers)
+        result = registers[everyone, tapes.result]
+        return jax.vmap(lambda value: finish_fn(Quaternion(*value)))(result)
+
+    return jax.lax.map(one_tile, at)
+
+
+def _branch_index() -> Array:
+    index = [0] * len(OPS)
+    for position, op in enumerate(_INSTRUCTIONS):
+        index[op.opcode] = position
+    return jnp.asarray(index)
+
+
+def _leaf_registers(at: Coordinates) -> Float[Array, "leaves 4 T"]:
+    return jnp.stack([jnp.stack(op.fn(jnp, at)) for op in LEAVES])
+
+
+def _branch(xp, op: Op):
+    """An instruction: `(first [4, T], second [4, T], constant [4]) -> [4, T]`."""
+
+    def apply(first, second, constant):
+        if op.opcode == CONSTANT:
+            return jnp.broadcast_to(constant[:, None], first.shape)
+        operands = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
+        if op.reads_coordinates:
+            operands = [wrap_coordinates(jnp, operands[0])]
+        return jnp.stack(op.fn(xp, *operands))
+
+    return apply

@@ -1,0 +1,322 @@
+"""The op table: every operator of the language, once.
+
+Parser, random growth, encoder, interpreters, tests and the README's table all derive from `OPS`.
+A row's position is its opcode, and opcodes are part of the program format (`program.py`): append
+rows, never reorder or remove them.
+
+An op's function works on `Quaternion`s, whose four components are arrays of one shape, and takes
+the array namespace `xp` first (`numpy` for the float64 reference, `jax.numpy` for the device), so
+that one definition serves every interpreter. Components stay separate arrays because a stacked
+last axis makes XLA recompute products once per component. A namespace may offer
+`where_due(due, fn, value)`, which must equal `fn(value)` but may skip the work where no point of
+`due` is true.
+
+The language is John Mount's genetic art of 1995. Overflow follows IEEE arithmetic; what a
+non-finite value looks like is decided once, in `crunch`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Array = Any  # a NumPy or JAX array: the functions below serve both
+TINY_NORM = 1e-9  # at or below this squared norm a quaternion has no inverse and no direction
+GOLDEN = 1.61803398875
+
+
+class Quaternion(NamedTuple):
+    """A field of quaternions e + i I + j J + k K; the components share one shape."""
+
+    e: Array
+    i: Array
+    j: Array
+    k: Array
+
+
+class Coordinates(NamedTuple):
+    """Where a leaf is evaluated: three arrays of one shape."""
+
+    x: Array
+    y: Array
+    z: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One row of the table.
+
+    Attributes:
+        name: canonical name; reading ignores case and takes `+` within a name for `_`.
+        opcode: position in `OPS`.
+        arity: number of operands, 0 to 2.
+        fn: `(xp, *operands) -> Quaternion`. For a leaf the operand is the `Coordinates`; None for
+            the rows without a function of their own (`padding`, `q`, `subst`).
+        summary: what it computes, for the README.
+        reads_coordinates: whether a leaf depends on where it is evaluated.
+        sampled: whether random growth and point mutation may choose it.
+    """
+
+    name: str
+    opcode: int
+    arity: int
+    fn: Callable[..., Quaternion] | None
+    summary: str
+    reads_coordinates: bool = False
+    sampled: bool = True
+
+
+def norm_squared(a: Quaternion) -> Array:
+    """N(a), the sum of the squared components."""
+    return a.e * a.e + a.i * a.i + a.j * a.j + a.k * a.k
+
+
+def wrap_coordinates(xp, a: Quaternion) -> Coordinates:
+    """The coordinates that `subst` hands to its right side: e, i, j wrapped into [-0.5, 0.5)."""
+    return Coordinates(*(t - xp.floor(t + 0.5) for t in (a.e, a.i, a.j)))
+
+
+def crunch(xp, t: Array, kind: str) -> Array:
+    """Maps a component to a colour in [0, 1]; NaN is black.
+
+    Args:
+        xp: array namespace.
+        t: component values, any shape.
+        kind: "sigmoid", the logistic function with its ends at +-30 made exact, or "1995", which
+            is black above 30 as well (the original's default, its author calls it a bug).
+    """
+    inside = xp.clip(t, -30, 30)
+    colour = 1 / (1 + xp.exp(-inside))
+    if kind == "1995":
+        visible = (t >= -30) & (t <= 30)
+    else:
+        colour = xp.where(t >= 30, xp.ones_like(t), colour)
+        visible = t > -30
+    return xp.where(visible, colour, xp.zeros_like(t))  # NaN compares false: black
+
+
+def uncrunch(xp, t: Array) -> Array:
+    """The inverse of the sigmoid, from a colour to [-30, 30]."""
+    inside = (t > 0) & (t < 1)
+    value = -xp.log(1 / xp.where(inside, t, xp.full_like(t, 0.5)) - 1)
+    return xp.where(t >= 1, xp.full_like(t, 30), xp.where(t <= 0, xp.full_like(t, -30), value))
+
+
+def _constant(*components: float):
+    def leaf(xp, at: Coordinates) -> Quaternion:
+        return Quaternion(*(xp.full_like(at.x, component) for component in components))
+
+    return leaf
+
+
+def _leaf(build):
+    """A coordinate leaf from `build(at, zero, one)`."""
+
+    def leaf(xp, at: Coordinates) -> Quaternion:
+        return Quaternion(*build(at, xp.zeros_like(at.x), xp.ones_like(at.x)))
+
+    return leaf
+
+
+def _std(xp, at: Coordinates) -> Quaternion:
+    colours = (uncrunch(xp, (t + 1) / 2) for t in at)
+    return Quaternion(xp.zeros_like(at.x), *colours)
+
+
+def _each(function):
+    """An op that works on each of the four components on its own."""
+
+    def op(xp, *operands: Quaternion) -> Quaternion:
+        return Quaternion(*(function(xp, *t) for t in zip(*operands, strict=True)))
+
+    return op
+
+
+def _multiply(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    del xp
+    return Quaternion(
+        a.e * b.e - a.i * b.i - a.j * b.j - a.k * b.k,
+        a.e * b.i + a.i * b.e + a.j * b.k - a.k * b.j,
+        a.e * b.j - a.i * b.k + a.j * b.e + a.k * b.i,
+        a.e * b.k + a.i * b.j - a.j * b.i + a.k * b.e,
+    )
+
+
+def _scale(a: Quaternion, factor: Array) -> Quaternion:
+    return Quaternion(*(t * factor for t in a))
+
+
+def _conjugate(xp, a: Quaternion) -> Quaternion:
+    del xp
+    return Quaternion(a.e, -a.i, -a.j, -a.k)
+
+
+def _invert(xp, a: Quaternion) -> Quaternion:
+    norm = norm_squared(a)
+    usable = norm > TINY_NORM
+    safe = xp.where(usable, norm, xp.ones_like(norm))
+    return _scale(_conjugate(xp, a), xp.where(usable, 1 / safe, xp.zeros_like(norm)))
+
+
+def _divide(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    return _multiply(xp, a, _invert(xp, b))
+
+
+def _mod(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    quotient = Quaternion(*map(xp.floor, _divide(xp, a, b)))
+    return Quaternion(*(t - s for t, s in zip(a, _multiply(xp, quotient, b), strict=True)))
+
+
+def _a1(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    return _multiply(xp, a, _multiply(xp, b, _invert(xp, a)))
+
+
+def _a2(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    return _a1(xp, a, _conjugate(xp, b))
+
+
+def _normalize(xp, a: Quaternion) -> Quaternion:
+    norm = norm_squared(a)
+    usable = norm > TINY_NORM
+    safe = xp.where(usable, norm, xp.ones_like(norm))
+    return _scale(a, xp.where(usable, 1 / xp.sqrt(safe), xp.zeros_like(norm)))
+
+
+def _normalize_positive(xp, a: Quaternion) -> Quaternion:
+    leading = xp.where(a.e != 0, a.e, xp.where(a.i != 0, a.i, xp.where(a.j != 0, a.j, a.k)))
+    sign = xp.where(leading < 0, -xp.ones_like(leading), xp.ones_like(leading))
+    return _scale(_normalize(xp, a), sign)
+
+
+def _orth1(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    direction = _normalize(xp, a)
+    return _multiply(xp, direction, _multiply(xp, b, _conjugate(xp, direction)))
+
+
+def _orth2(xp, a: Quaternion, b: Quaternion) -> Quaternion:
+    return Quaternion(*(-t for t in _orth1(xp, a, b)))
+
+
+_INVERSE_FACTORIALS = tuple(
+    1 / f for f in (362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0)
+)  # 1/9! down to 1/0!
+
+
+def _divide_by_tens(xp, a: Quaternion) -> Quaternion:
+    """Divides by ten, point by point, while N(a) >= 900; infinities stay what they are.
+
+    The original loops. Here every point takes the same few steps: a division by 10**n is due where
+    n - 1 of them would still leave N >= 900, and steps of halving size make up any count. Points
+    whose N overflows take whole strides first.
+    """
+    double = a.e.dtype.itemsize == 8
+    stride = 128 if double else 16
+    for _ in range(2):
+        overflows = norm_squared(a) >= (1e300 if double else 1e36)
+        a = _scale(a, xp.where(overflows, xp.full_like(a.e, 10.0**-stride), xp.ones_like(a.e)))
+    norm, factor = norm_squared(a), xp.ones_like(a.e)
+    while stride:
+        due = norm >= 900 * 100.0 ** (stride - 1)
+        factor = xp.where(due, factor * 10.0**-stride, factor)
+        norm = xp.where(due, norm * 100.0**-stride, norm)
+        stride //= 2
+    return _scale(a, factor)
+
+
+def _exp(xp, a: Quaternion) -> Quaternion:
+    """The power series up to a**9 / 9!, by Horner's rule.
+
+    Powers of a = e + v stay in the plane of 1 and v, and v * v = -|v|**2, so a pair of reals
+    (p + q v) carries the sum.
+    """
+    where_due = getattr(xp, "where_due", lambda due, fn, value: fn(value))
+    a = where_due(norm_squared(a) >= 900, lambda value: _divide_by_tens(xp, value), a)
+    minus_v2 = -(a.i * a.i + a.j * a.j + a.k * a.k)
+    p, q = xp.full_like(a.e, _INVERSE_FACTORIALS[0]), xp.zeros_like(a.e)
+    for coefficient in _INVERSE_FACTORIALS[1:]:
+        p, q = p * a.e + q * minus_v2 + coefficient, p + q * a.e
+    return Quaternion(p, q * a.i, q * a.j, q * a.k)
+
+
+def _table() -> tuple[Op, ...]:
+    rows: list[Op] = []
+
+    def row(name: str, arity: int, fn, summary: str, **flags: bool) -> None:
+        rows.append(
+            Op(name=name, opcode=len(rows), arity=arity, fn=fn, summary=summary, **flags)
+        )
+
+    def coordinate_leaf(name: str, fn, summary: str) -> None:
+        row(name, 0, fn, summary, reads_coordinates=True)
+
+    row("padding", 0, None, "fills a program behind its end", sampled=False)
+    row("q", 0, None, "a constant, written `( q e i j k )`", sampled=False)
+
+    row("1", 0, _constant(1, 0, 0, 0), "(1, 0, 0, 0)")
+    row("i", 0, _constant(0, 1, 0, 0), "(0, 1, 0, 0)")
+    row("j", 0, _constant(0, 0, 1, 0), "(0, 0, 1, 0)")
+    row("k", 0, _constant(0, 0, 0, 1), "(0, 0, 0, 1)")
+    row("golden", 0, _constant(GOLDEN, 0, 0, 0), "(1.61803398875, 0, 0, 0)")
+    coordinate_leaf("x", _leaf(lambda at, o, _: (at.x, o, o, o)), "(x, 0, 0, 0)")
+    coordinate_leaf("y", _leaf(lambda at, o, _: (at.y, o, o, o)), "(y, 0, 0, 0)")
+    coordinate_leaf("x_k", _leaf(lambda at, o, one: (at.x, o, o, one + at.z)), "(x, 0, 0, 1+z)")
+    coordinate_leaf("y_k", _leaf(lambda at, o, one: (at.y, o, o, one + at.z)), "(y, 0, 0, 1+z)")
+    coordinate_leaf("x_iy", _leaf(lambda at, *_: (at.x, at.y, at.z, at.z)), "(x, y, z, z)")
+    coordinate_leaf(
+        "x_iy_jx_ky",
+        _leaf(lambda at, *_: (at.x, at.y, at.x + at.z, at.y + at.z)),
+        "(x, y, x+z, y+z)",
+    )
+    coordinate_leaf("std", _std, "(0, U((x+1)/2), U((y+1)/2), U((z+1)/2)), U the inverse sigmoid")
+
+    row("inv", 1, _invert, "conj(a) / N(a); 0 where N(a) <= 1e-9")
+    row("conj", 1, _conjugate, "(e, -i, -j, -k)")
+    row("exp", 1, _exp, "power series up to a^9/9!, after dividing by 10 while N(a) >= 900")
+    row("floor", 1, _each(lambda xp, t: xp.floor(t)), "each component rounded down")
+    row("normalize", 1, _normalize, "a / sqrt(N(a)); 0 where N(a) <= 1e-9")
+    row(
+        "normp",
+        1,
+        _normalize_positive,
+        "`normalize`, negated where its first non-zero component is negative",
+    )
+    row("isin", 1, _each(lambda xp, t: xp.sin(t)), "sine of each component")
+    row(
+        "ilog",
+        1,
+        _each(lambda xp, t: xp.log(xp.maximum(t, 1e-6))),
+        "ln(max(t, 1e-6)) of each component t",
+    )
+    row(
+        "iexp",
+        1,
+        _each(lambda xp, t: xp.exp(xp.clip(t, -30, 30))),
+        "e^t of each component t, clamped to [-30, 30] first",
+    )
+    row("rolL", 1, lambda xp, a: Quaternion(a.i, a.j, a.k, a.e), "(i, j, k, e)")
+    row("rolR", 1, lambda xp, a: Quaternion(a.k, a.e, a.i, a.j), "(k, e, i, j)")
+
+    row("+", 2, _each(lambda xp, s, t: s + t), "a + b")
+    row("-", 2, _each(lambda xp, s, t: s - t), "a - b")
+    row("*", 2, _multiply, "Hamilton product (i j = k)")
+    row("/", 2, _divide, "a * inv(b)")
+    row("A1", 2, _a1, "a * (b * inv(a))")
+    row("A2", 2, _a2, "a * (conj(b) * inv(a))")
+    row("mod", 2, _mod, "a - floor(a / b) * b")
+    row("orth1", 2, _orth1, "n * (b * conj(n)), n = normalize(a)")
+    row("orth2", 2, _orth2, "-orth1(a, b)")
+    row("imin", 2, _each(lambda xp, s, t: xp.minimum(s, t)), "the smaller, by component")
+    row("imax", 2, _each(lambda xp, s, t: xp.maximum(s, t)), "the larger, by component")
+    row(
+        "subst",
+        2,
+        None,
+        "b at the point (e, i, j) of a, each wrapped into [-0.5, 0.5), in place of (x, y, z)",
+    )
+    return tuple(rows)
+
+
+OPS: tuple[Op, ...] = _table()
+BY_NAME: dict[str, Op] = {op.name: op for op in OPS if op.name != "padding"}
+PADDING = 0
+CONSTANT = BY_NAME["q"].opcode
+SUBST = BY_NAME["subst"].opcode

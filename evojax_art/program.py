@@ -1,0 +1,152 @@
+"""Programs: formulas as fixed-size arrays, the genome of every algorithm.
+
+The format. A `Program` of capacity L is three arrays; a population carries a leading axis P.
+
+    opcode    int32   [L]     rows of `ops.OPS`, operands before operators (postfix), left operand
+                              first; from `length` on, 0 (`padding`)
+    constant  float32 [L, 4]  e, i, j, k of a `q` leaf; 0 everywhere else
+    length    int32   []      nodes in use, 1 to L
+
+It is valid when the first `length` opcodes form one complete postfix expression, everything behind
+them is zero, and constants are finite. Opcodes are only ever appended, so stored programs stay
+readable.
+
+Heights. After node t of a postfix program `height[t]` values are waiting on the stack. It starts
+at 1, ends at 1, and moves by 1 - arity. The subtree of t begins right behind the last node whose
+height is below t's, which is what makes subtrees pure array arithmetic.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from evojax_art.errors import InputError
+from evojax_art.formula import Expression, Node, constant_node, parse
+from evojax_art.ops import CONSTANT, OPS, PADDING
+
+ARITY = np.array([op.arity for op in OPS], np.int32)  # [number of opcodes]
+
+
+class Program(NamedTuple):
+    """One formula, or a population of them with a leading axis P; see the module's docstring."""
+
+    opcode: Int[Array, "*P L"]
+    constant: Float[Array, "*P L 4"]
+    length: Int[Array, "*P"]
+
+    @property
+    def capacity(self) -> int:
+        """L, the longest formula that fits."""
+        return self.opcode.shape[-1]
+
+
+def encode(formulas: Sequence[str | Expression], max_length: int | None = None) -> Program:
+    """Packs formulas into one population.
+
+    Args:
+        formulas: texts (read strictly) or expressions, at least one.
+        max_length: capacity L; None makes it just long enough.
+
+    Raises:
+        InputError: a formula that does not parse or has more than `max_length` nodes.
+    """
+    if not formulas:
+        raise InputError("no formulas to encode: the list is empty")
+    expressions = [parse(item) if isinstance(item, str) else item for item in formulas]
+    longest = max(map(len, expressions))
+    capacity = longest if max_length is None else max_length
+    if longest > capacity:
+        index = next(n for n, item in enumerate(expressions) if len(item) > capacity)
+        raise InputError(
+            f"formula {index + 1} of {len(expressions)} has {len(expressions[index])} nodes, more "
+            f"than max_length = {capacity}; raise max_length or shorten the formula"
+        )
+    opcode = np.full((len(expressions), capacity), PADDING, np.int32)
+    constant = np.zeros((len(expressions), capacity, 4), np.float32)
+    for row, expression in enumerate(expressions):
+        for position, node in enumerate(expression.postfix):
+            opcode[row, position] = node.op.opcode
+            if node.constant is not None:
+                constant[row, position] = node.constant
+    length = np.array([len(item) for item in expressions], np.int32)
+    return Program(jnp.asarray(opcode), jnp.asarray(constant), jnp.asarray(length))
+
+
+def decode(population: Program) -> list[str]:
+    """Canonical text of every formula of a population."""
+    return [str(expression) for expression in to_expressions(population)]
+
+
+def to_expressions(population: Program) -> list[Expression]:
+    """The formulas of a population as expressions.
+
+    Raises:
+        InputError: a program that is not valid.
+    """
+    opcodes, constants, lengths = (np.asarray(field) for field in population)
+    return [
+        _to_expression(opcodes[row, :length], constants[row, :length], row)
+        for row, length in enumerate(lengths)
+    ]
+
+
+def _to_expression(opcode: np.ndarray, constant: np.ndarray, row: int) -> Expression:
+    known = opcode.size > 0 and bool(np.all((opcode > PADDING) & (opcode < len(OPS))))
+    height = np.cumsum(1 - ARITY[opcode]) if known else np.zeros(1)
+    if height.min() < 1 or height[-1] != 1:
+        raise InputError(f"program {row + 1} is not a complete formula; it was damaged or cut off")
+    return Expression(
+        tuple(
+            constant_node(components) if code == CONSTANT else Node(OPS[code])
+            for code, components in zip(opcode, constant, strict=True)
+        )
+    )
+
+
+def heights(program: Program) -> Int[Array, "L"]:
+    """Stack height after each node of one program; behind its end, that of the last node."""
+    in_use = jnp.arange(program.capacity) < program.length
+    return jnp.cumsum(jnp.where(in_use, 1 - jnp.asarray(ARITY)[program.opcode], 0))
+
+
+def subtree_starts(program: Program) -> Int[Array, "L"]:
+    """Where the subtree under each node of one program begins.
+
+    Compares all pairs of positions: XLA fuses that into one reduction, which beats a sequential
+    walk up to a thousand nodes on both CPU and GPU.
+    """
+    height = heights(program)
+    position = jnp.arange(program.capacity)
+    below = (height[None, :] < height[:, None]) & (position[None, :] < position[:, None])
+    return jnp.max(jnp.where(below, position[None, :] + 1, 0), axis=1)
+
+
+def is_valid(program: Program) -> Bool[Array, ""]:
+    """Whether one program keeps every rule of the format; for tests and loaded files."""
+    position = jnp.arange(program.capacity)
+    in_use = position < program.length
+    known = jnp.where(
+        in_use,
+        (program.opcode > PADDING) & (program.opcode < len(OPS)),
+        program.opcode == PADDING,
+    )
+    height = heights(program)
+    is_constant = (program.opcode == CONSTANT)[:, None]
+    constants = jnp.isfinite(program.constant) & (is_constant | (program.constant == 0))
+    return (
+        (program.length >= 1)
+        & (program.length <= program.capacity)
+        & jnp.all(known)
+        & jnp.all(height >= 1)
+        & (height[-1] == 1)
+        & jnp.all(constants)
+    )
+
+
+def take(population: Program, index: Int[Array, "..."]) -> Program:
+    """The individuals at `index` (an integer or an array of them)."""
+    return jax.tree.map(lambda field: field[index], population)

@@ -1,0 +1,256 @@
+"""From formulas to pictures: the pixel grid, colours, smoothing, supersampling, tiles.
+
+The grid is the original's: for a picture of W by H pixels and m = min(W, H), column c and row r
+(row 0 at the top) stand for x = (c - W/2) / m and y = (r - H/2) / m. Colours are the crunched
+components: red from i, green from j, blue from k. `samples=n` averages n by n crunched samples,
+spread evenly over the pixel and centred on that point.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from evojax_art import ops
+from evojax_art.errors import InputError
+from evojax_art.formula import Expression, parse
+from evojax_art.interpreter import reference
+from evojax_art.interpreter.api import Implementation, interpret
+from evojax_art.ops import Coordinates, Quaternion
+from evojax_art.program import Program, encode, to_expressions
+
+Crunch = Literal["sigmoid", "1995"]
+TILE = 256  # points per tile: 4 kB a register, so that a formula's registers stay in the L1 cache
+_BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
+_BAND_POINTS = 1 << 20  # points per step of a large picture
+
+
+def evaluate(
+    population: Program,
+    height: int = 32,
+    width: int = 32,
+    z: float | Float[Array, ""] = 0.0,
+    *,
+    implementation: Implementation | Literal["reference"] = "xla",
+) -> Float[Array, "P H W 4"]:
+    """The quaternion (e, i, j, k) of every formula at every pixel.
+
+    Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
+    Non-finite values are returned as they come.
+    """
+    _check_size(height, width, 1)
+    if implementation == "reference":
+        rows, columns = np.mgrid[:height, :width]
+        shorter = min(height, width)
+        at = Coordinates(
+            (columns - width / 2) / shorter,
+            (rows - height / 2) / shorter,
+            np.full((height, width), float(z)),
+        )
+        values = [reference.evaluate(item, at) for item in to_expressions(population)]
+        return np.stack([np.stack(value, axis=-1) for value in values])
+    return _evaluate(population, jnp.float32(z), height, width, implementation)
+
+
+def render(
+    population: Program,
+    height: int = 32,
+    width: int = 32,
+    z: float | Float[Array, ""] = 0.0,
+    crunch: Crunch = "sigmoid",
+    smooth: bool = False,
+    *,
+    samples: int = 1,
+    implementation: Implementation = "xla",
+) -> Float[Array, "P H W 3"]:
+    """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
+
+    Args:
+        population: P programs.
+        height: H, pixels.
+        width: W, pixels.
+        z: the third coordinate, time in a movie.
+        crunch: "sigmoid", or "1995" for the original's colours (black beyond +-30).
+        smooth: the original's plus-shaped blur over a pixel and its four neighbours.
+        samples: n by n samples per pixel.
+        implementation: which interpreter, see `interpreter.api.interpret`.
+
+    Raises:
+        InputError: sizes or samples below 1, or an unknown crunch.
+    """
+    _check_size(height, width, samples)
+    if crunch not in get_args(Crunch):
+        raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
+    return _render(
+        population, jnp.float32(z), height, width, crunch, smooth, samples, implementation
+    )
+
+
+def render_large(
+    formula: str | Expression,
+    height: int,
+    width: int,
+    z: float = 0.0,
+    crunch: Crunch = "sigmoid",
+    smooth: bool = False,
+    *,
+    samples: int = 1,
+    progress_fn: Callable[[float], None] = lambda share: None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """One formula as a byte picture of any size.
+
+    Works in bands of rows, so beside the picture itself memory does not grow with its size.
+
+    Args:
+        formula: what to draw; the other arguments are `render`'s.
+        height: H, pixels.
+        width: W, pixels.
+        z: the third coordinate.
+        crunch: colours.
+        smooth: plus-shaped blur.
+        samples: n by n samples per pixel.
+        progress_fn: called with the share that is done, up to 1.0.
+
+    Raises:
+        InputError: as `render`, or a formula that does not parse.
+    """
+    _check_size(height, width, samples)
+    expression = parse(formula) if isinstance(formula, str) else formula
+    population = encode([expression], max_length=_rounded_capacity(len(expression)))
+    rows = min(height, max(1, _BAND_POINTS // (width * samples**2)))
+    halo = 1 if smooth else 0
+    band_fn = partial(
+        _render_rows,
+        num_rows=rows + 2 * halo,
+        height=height,
+        width=width,
+        crunch=crunch,
+        samples=samples,
+    )
+    picture = np.empty((height, width, 3), np.uint8)
+    for first in range(0, height, rows):
+        band = band_fn(population, jnp.float32(z), jnp.int32(first - halo))
+        if smooth:
+            inside = np.arange(first - 1, first + rows + 1)
+            band = smooth_plus(band, (inside >= 0) & (inside < height))[:, 1:-1]
+        last = min(height, first + rows)
+        picture[first:last] = to_bytes(band[0, : last - first])
+        progress_fn(last / height)
+    return picture
+
+
+def to_bytes(images: Float[Array, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Colours in [0, 1] as bytes, rounded as the original rounds: floor(255 v + 0.5)."""
+    values = np.clip(np.asarray(images, np.float32), 0, 1)
+    return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+def smooth_plus(
+    images: Float[Array, "P H W 3"], row_inside: Array | None = None
+) -> Float[Array, "P H W 3"]:
+    """The original's blur: each pixel with its four edge neighbours, weighted 0.998 to 0.135.
+
+    Args:
+        images: pictures, or bands of them.
+        row_inside: [H] bool, rows that belong to the picture; None means all. Neighbours outside
+            the picture do not count.
+    """
+    height, width = images.shape[1:3]
+    rows = jnp.ones(height, bool) if row_inside is None else jnp.asarray(row_inside)
+    weight = jnp.broadcast_to(rows[:, None, None], (height, width, 1)).astype(images.dtype)
+    centre, neighbour = _BLUR
+
+    def plus(field: Array) -> Array:
+        padded = jnp.pad(field, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2]
+        return centre * field + neighbour * (around + padded[:, 1:-1, 2:])
+
+    return plus(images * weight) / plus(weight[None])
+
+
+def _check_size(height: int, width: int, samples: int) -> None:
+    for name, value in (("height", height), ("width", width), ("samples", samples)):
+        if value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+
+
+def _rounded_capacity(length: int) -> int:
+    """The next power of two, so that formulas of many lengths share compiled code."""
+    return max(16, 1 << (length - 1).bit_length())
+
+
+@partial(jax.jit, static_argnames=("height", "width", "implementation"))
+def _evaluate(population, z, height, width, implementation):
+    points = _tiles(jnp.int32(0), height, height, width, 1)
+    at = _coordinates(points, z, height, width)
+    kept = interpret(population, at, jnp.stack, implementation)
+    return _untile(kept, height, width)
+
+
+@partial(
+    jax.jit,
+    static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation"),
+)
+def _render(population, z, height, width, crunch, smooth, samples, implementation):
+    rendered = _render_rows(
+        population, z, jnp.int32(0), height, height, width, crunch, samples, implementation
+    )
+    return smooth_plus(rendered) if smooth else rendered
+
+
+@partial(
+    jax.jit,
+    static_argnames=("num_rows", "height", "width", "crunch", "samples", "implementation"),
+)
+def _render_rows(
+    population: Program,
+    z: Float[Array, ""],
+    first_row: Int[Array, ""],
+    num_rows: int,
+    height: int,
+    width: int,
+    crunch: Crunch,
+    samples: int,
+    implementation: Implementation = "xla",
+) -> Float[Array, "P R W 3"]:
+    points = _tiles(first_row, num_rows, height, width, samples)
+    at = _coordinates(points, z, height, width)
+
+    def colours(value: Quaternion) -> Float[Array, "3 D"]:
+        rgb = ops.crunch(jnp, jnp.stack(value[1:]), crunch)
+        return rgb.reshape(3, samples**2, -1).mean(axis=1)
+
+    return _untile(interpret(population, at, colours, implementation), num_rows, width)
+
+
+def _tiles(first_row, num_rows: int, height: int, width: int, samples: int):
+    """Column and row, in half pixels, of every sample: two arrays [tiles, samples**2 * D]."""
+    del height
+    num_pixels = num_rows * width
+    pixels_per_tile = max(1, min(TILE // samples**2, num_pixels))
+    num_tiles = -(-num_pixels // pixels_per_tile)
+    index = jnp.arange(num_tiles * pixels_per_tile).reshape(num_tiles, 1, pixels_per_tile)
+    offset = (2 * np.arange(samples) - (samples - 1)) / samples  # of a sample, in half pixels
+    across, down = (field.reshape(1, -1, 1) for field in np.meshgrid(offset, offset))
+    columns = 2 * (index % width) + jnp.asarray(across, jnp.float32)
+    rows = 2 * (index // width + first_row) + jnp.asarray(down, jnp.float32)
+    return columns.reshape(num_tiles, -1), rows.reshape(num_tiles, -1)
+
+
+def _coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordinates:
+    # Whole numbers up to here, so that the only rounding is the division's.
+    columns, rows = points
+    shorter = 2 * min(height, width)
+    x, y = (columns - width) / shorter, (rows - height) / shorter
+    return Coordinates(x, y, jnp.broadcast_to(z, x.shape))
+
+
+def _untile(kept: Float[Array, "tiles P C D"], num_rows: int, width: int):
+    tiles, num_formulas, channels, pixels = kept.shape
+    flat = kept.transpose(1, 0, 3, 2).reshape(num_formulas, tiles * pixels, channels)
+    return flat[:, : num_rows * width].reshape(num_formulas, num_rows, width, channels)
