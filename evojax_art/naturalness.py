@@ -1,0 +1,124 @@
+"""How natural a picture looks: total variation, and Chambolle's denoising by it.
+
+The 2015 experiment called a picture natural when it hardly differs from its own denoised version:
+mean absolute difference below 0.05, by scikit-image's `denoise_tv_chambolle` with weight 0.2.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+GATE = 0.05  # noise at or above this scored zero in 2015
+GATE_WEIGHT = 0.2
+_STEP = 0.25  # 1 / (2 * number of axes): the largest step for which the iteration converges
+
+
+def tv_noise(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
+    """The 2015 noise measure: mean |image - denoised|, weight 0.2; images in [0, 1]."""
+    return jnp.mean(jnp.abs(images - denoise_tv_chambolle(images, GATE_WEIGHT)), axis=(1, 2, 3))
+
+
+@partial(jax.jit, static_argnames="max_num_iter")
+def denoise_tv_chambolle(
+    images: Float[Array, "P H W C"],
+    weight: float = 0.1,
+    eps: float = 2e-4,
+    max_num_iter: int = 200,
+) -> Float[Array, "P H W C"]:
+    """Total-variation denoising of many pictures at once.
+
+    Args:
+        images: pictures, any range; each channel of each picture is denoised by itself.
+        weight: larger denoises more.
+        eps: a channel stops when its energy changes by less than eps times its first energy.
+        max_num_iter: and after this many iterations at the latest.
+
+    Returns:
+        The denoised pictures, as scikit-image 0.26 gives them one by one.
+
+    Source: A. Chambolle, "An algorithm for total variation minimization and applications", 2004,
+    with the stopping rule of `skimage.restoration.denoise_tv_chambolle`.
+    """
+    planes = images.transpose(0, 3, 1, 2)  # the long axis last, for the vector units
+
+    def iterate(state: _State) -> _State:
+        divergence = _divergence(state.down, state.right)
+        denoised = planes + divergence
+        down, right = _gradient(denoised)
+        norm = jnp.sqrt(down**2 + right**2)
+        # The energy's change is summed from its changes by pixel, whose rounding errors are
+        # independent: the difference of two float32 sums is good to 1e-3 of the threshold only, and
+        # one iteration more or less moves a picture by up to 4e-3.
+        density = divergence**2 + weight * norm
+        change = _plane_sums(density - state.density)
+        first = jnp.where(state.iteration == 0, change, state.first_energy)
+        # A flat picture has no energy at all, and nothing to change.
+        still = ((jnp.abs(change) < eps * first) & (state.iteration > 0)) | (first == 0)
+        settled = state.settled | still
+        scale = 1 / (1 + norm * (_STEP / weight))
+        # A settled channel keeps its dual field, and with it its denoised picture: the field that
+        # made this iteration's picture is the old one.
+        keep = settled[:, :, None, None]
+        return _State(
+            iteration=state.iteration + 1,
+            down=jnp.where(keep, state.down, (state.down - _STEP * down) * scale),
+            right=jnp.where(keep, state.right, (state.right - _STEP * right) * scale),
+            density=density,
+            first_energy=first,
+            settled=settled,
+            last=divergence,
+        )
+
+    def unfinished(state: _State):
+        return (state.iteration < max_num_iter) & ~jnp.all(state.settled)
+
+    zeros = jnp.zeros_like(planes)
+    start = jnp.zeros(planes.shape[:2], planes.dtype)
+    state = _State(jnp.int32(0), zeros, zeros, zeros, start, start > 0, zeros)
+    state = jax.lax.while_loop(unfinished, iterate, state)
+    return (planes + state.last).transpose(0, 2, 3, 1)
+
+
+def total_variation(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
+    """Mean length of the colour gradient from pixel to pixel, in [0, sqrt(2)]; differentiable.
+
+    A smooth cousin of the noise measure, and far cheaper: no iteration. The length is that of one
+    channel's gradient; a small constant under the root keeps its derivative finite on flat areas.
+    """
+    down, right = _gradient(images.transpose(0, 3, 1, 2))
+    return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-12), axis=(1, 2, 3))
+
+
+class _State(NamedTuple):
+    """Chambolle's iteration; `down` and `right` are the dual field."""
+
+    iteration: Array
+    down: Float[Array, "P C H W"]
+    right: Float[Array, "P C H W"]
+    density: Float[Array, "P C H W"]
+    first_energy: Float[Array, "P C"]
+    settled: Bool[Array, "P C"]
+    last: Float[Array, "P C H W"]
+
+
+def _plane_sums(planes: Float[Array, "P C H W"]) -> Float[Array, "P C"]:
+    """Sums by products with ones, which add up in blocks; a plain float32 sum loses two digits."""
+    ones = [jnp.ones(size, planes.dtype) for size in planes.shape[2:]]
+    return jnp.einsum("pchw,w,h->pc", planes, ones[1], ones[0], precision="highest")
+
+
+def _gradient(planes: Float[Array, "P C H W"]):
+    """Forward differences downwards and to the right; 0 in the last row and column."""
+    down = jnp.pad(planes[:, :, 1:] - planes[:, :, :-1], ((0, 0), (0, 0), (0, 1), (0, 0)))
+    right = jnp.pad(planes[..., 1:] - planes[..., :-1], ((0, 0), (0, 0), (0, 0), (0, 1)))
+    return down, right
+
+
+def _divergence(down: Float[Array, "P C H W"], right: Float[Array, "P C H W"]):
+    """Minus the adjoint of `_gradient`."""
+    above = jnp.pad(down[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0)))
+    left = jnp.pad(right[..., :-1], ((0, 0), (0, 0), (0, 0), (1, 0)))
+    return above - down + left - right

@@ -1,0 +1,91 @@
+"""What every classifier offers, whatever its architecture."""
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from evojax_art.errors import InputError, suggest
+
+
+class Classifier(nnx.Module):
+    """An image classifier that owns its preprocessing.
+
+    Subclasses set the attributes below and define `logits_from_input`.
+
+    Attributes:
+        classes: the names of its K classes, in order.
+        size: pictures are resized to this height and width.
+        mean: of each channel, subtracted from pictures in [0, 1].
+        std: of each channel, divided by.
+        dtype: of the arithmetic; weights stay float32.
+    """
+
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    dtype: jnp.dtype
+
+    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+        """Logits of preprocessed pictures, in `dtype`."""
+        raise NotImplementedError
+
+    def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
+        """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
+        if images.shape[1:3] != (self.size, self.size):
+            shape = (images.shape[0], self.size, self.size, 3)
+            images = jax.image.resize(images, shape, "bilinear", antialias=True)
+        x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return self.logits_from_input(x.astype(self.dtype)).astype(jnp.float32)
+
+    @nnx.jit
+    def probabilities(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
+        """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
+        return jax.nn.softmax(self.logits(images), axis=-1)
+
+
+def read_class_names(file: str) -> tuple[str, ...]:
+    """The class names in a data file of this package, one a line."""
+    text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def find_classes(classes: Sequence[str], query: str) -> list[int]:
+    """The classes that a user means by `query`.
+
+    Args:
+        classes: names; a comma separates synonyms.
+        query: an index, a name or synonym, a word of names ("crab" is in five), or a part of one;
+            the first reading that fits counts. Case does not matter.
+
+    Returns:
+        Indices in ascending order, at least one.
+
+    Raises:
+        InputError: nothing fits; names the nearest.
+    """
+    wanted = query.strip().lower()
+    if wanted.isdecimal():
+        if int(wanted) < len(classes):
+            return [int(wanted)]
+        raise InputError(
+            f"target {query}: there is no class of that index, they go from 0 to {len(classes) - 1}"
+        )
+    synonyms = [[part.strip() for part in name.lower().split(",")] for name in classes]
+    readings = (
+        lambda index: wanted in synonyms[index] or wanted == classes[index].lower(),
+        lambda index: re.search(rf"\b{re.escape(wanted)}\b", classes[index].lower()),
+        lambda index: wanted in classes[index].lower(),
+    )
+    for fits in readings:
+        found = [index for index in range(len(classes)) if fits(index)]
+        if wanted and found:
+            return found
+    words = sorted({word for names in synonyms for name in names for word in (name, *name.split())})
+    near = suggest(wanted, words) or "; `evojax-art nets NAME --classes` lists all"
+    raise InputError(f"target {query!r}: no class of that name{near}")
