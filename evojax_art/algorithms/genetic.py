@@ -1,0 +1,142 @@
+"""A genetic algorithm with overlapping generations.
+
+Every generation, tournaments choose hosts and donors, variation makes children, and parents and
+children compete for the places of the next population. A few things keep it from settling early or
+bloating: some children are fresh random formulas; of equal pictures, which have equal fitness, only
+the shortest formula stays; and every node costs a little fitness in every comparison.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from evojax_art.algorithms.base import (
+    EMPTY,
+    concatenate,
+    fingerprint,
+    from_queue,
+    repeats,
+    select,
+    starters,
+    tournament,
+)
+from evojax_art.errors import InputError
+from evojax_art.program import Program, take
+from evojax_art.variation import GrowthConfig, VariationConfig, regrow, vary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Genetic:
+    """The genetic algorithm and its settings.
+
+    Attributes:
+        population: survivors, P.
+        offspring: children evaluated per generation, O.
+        tournament: entrants per parent; larger is greedier.
+        elite: the best individuals that always survive.
+        survival_noise: how much luck decides about the other places: 0 takes the best, 1 hardly
+            looks at fitness.
+        parsimony: fitness that every node costs in comparisons.
+        variation: ways to make a child.
+        growth: how random formulas grow.
+    """
+
+    population: int = 256
+    offspring: int = 128
+    tournament: int = 4
+    elite: int = 32
+    survival_noise: float = 0.1
+    parsimony: float = 0.003
+    variation: VariationConfig = field(default_factory=VariationConfig)
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+
+    def __post_init__(self):
+        for name in ("population", "offspring", "tournament"):
+            if getattr(self, name) < 1:
+                raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.elite <= self.population:
+            raise InputError(f"genetic.elite must be 0 to population, got {self.elite}")
+        if min(self.survival_noise, self.parsimony) < 0:
+            raise InputError("genetic.survival_noise and genetic.parsimony must be 0 or more")
+
+    @property
+    def num_offspring(self) -> int:
+        """Programs that each `ask` returns."""
+        return self.offspring
+
+    def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> "State":
+        """Nobody evaluated yet; the queue holds the starters."""
+        queue = starters(key, capacity, self.growth, self.population, seeds)
+        return State(
+            population=take(queue, jnp.arange(self.population)),
+            fitness=jnp.full(self.population, EMPTY),
+            queue=queue,
+            asked=jnp.int32(0),
+        )
+
+    def ask(self, key: Key[Array, ""], state: "State") -> Program:
+        """Starters while there are any, then children of tournament winners.
+
+        A child equal to a survivor or to another child gets a random subtree.
+        """
+        host_key, donor_key, vary_key, again_key = jax.random.split(key, 4)
+        standing = self._standing(state.fitness, state.population)
+        hosts, donors = (
+            take(state.population, tournament(key, standing, self.tournament, self.offspring))
+            for key in (host_key, donor_key)
+        )
+        children = jax.vmap(lambda *each: vary(*each, self.variation, self.growth))(
+            jax.random.split(vary_key, self.offspring), hosts, donors
+        )
+        known = jax.vmap(fingerprint)(concatenate(state.population, children))
+        repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
+        others = jax.vmap(
+            lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth)
+        )(jax.random.split(again_key, self.offspring), children)
+        return from_queue(state.queue, state.asked, select(repeated, others, children))
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: "State",
+        offspring: Program,
+        fitness: Float[Array, "O"],
+    ) -> "State":
+        """Parents and children compete; of equal fitness only the shortest formula remains."""
+        everyone = concatenate(state.population, offspring)
+        fitness = jnp.concatenate([state.fitness, fitness])
+        fitness = jnp.where(repeats(fitness, everyone.length), EMPTY, fitness)
+        rank = jnp.argsort(jnp.argsort(-self._standing(fitness, everyone)))
+        luck = jax.random.gumbel(key, rank.shape) * self.survival_noise * rank.shape[0]
+        order = jnp.where((rank < self.elite) | (fitness == EMPTY), 0.0, luck)
+        order = rank - order - jnp.where(rank < self.elite, rank.shape[0] * 1e3, 0)
+        order = jnp.where(fitness == EMPTY, jnp.inf, order)
+        survivors = jnp.argsort(order)[: self.population]
+        return State(
+            population=take(everyone, survivors),
+            fitness=fitness[survivors],
+            queue=state.queue,
+            asked=state.asked + self.offspring,
+        )
+
+    def _standing(self, fitness: Float[Array, "N"], population: Program) -> Float[Array, "N"]:
+        return fitness - self.parsimony * population.length
+
+
+class State(NamedTuple):
+    """Survivors, and the starters of which `asked` have been handed out.
+
+    Attributes:
+        population: P programs; a place of fitness `EMPTY` counts as free.
+        fitness: of each survivor.
+        queue: the starters.
+        asked: programs handed out so far.
+    """
+
+    population: Program
+    fitness: Float[Array, "P"]
+    queue: Program
+    asked: Int[Array, ""]

@@ -1,0 +1,194 @@
+"""The generation, as one compiled step: ask, render, judge, tell.
+
+Nothing in it returns to the host but a handful of scalars; the best formula so far stays on the
+device until somebody wants to see it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from evojax_art.algorithms.base import EMPTY, Algorithm
+from evojax_art.errors import InputError
+from evojax_art.nets.base import Classifier
+from evojax_art.objective import Metrics, ObjectiveConfig, assess
+from evojax_art.program import Program, take
+from evojax_art.render import Crunch, render
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """The pictures that are judged.
+
+    Attributes:
+        size: height and width in pixels; the network resizes what is not its own size.
+        samples: n by n samples per pixel. Without them formulas win by aliasing: static that
+            vanishes at another size.
+        crunch: "sigmoid", or "1995" for the original's colours, black beyond +-30.
+        smooth: the original's plus-shaped blur.
+        z: the third coordinate.
+    """
+
+    size: int = 224
+    samples: int = 1
+    crunch: Crunch = "sigmoid"
+    smooth: bool = False
+    z: float = 0.0
+
+    def __post_init__(self):
+        for name in ("size", "samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"scene.{name} must be 1 or more, got {getattr(self, name)}")
+
+
+class EvolutionState(NamedTuple):
+    """Everything that a run is, as a pytree.
+
+    Attributes:
+        algorithm: the algorithm's own state.
+        key: for all generations to come.
+        generation: completed ones.
+        best: the best individual so far.
+        best_fitness: its fitness.
+        best_metrics: and metrics, scalars.
+    """
+
+    algorithm: Any
+    key: Key[Array, ""]
+    generation: Int[Array, ""]
+    best: Program
+    best_fitness: Float[Array, ""]
+    best_metrics: Metrics
+
+
+class Summary(NamedTuple):
+    """What the host learns of a generation; scalars.
+
+    Attributes:
+        best_fitness: highest so far.
+        best_score: probability of the targets for that individual.
+        mean_score: over this generation's offspring.
+        survivors_fitness: median fitness of the population.
+        mean_length: nodes, over the offspring.
+        is_record: whether this generation improved on all before.
+    """
+
+    best_fitness: Float[Array, ""]
+    best_score: Float[Array, ""]
+    mean_score: Float[Array, ""]
+    survivors_fitness: Float[Array, ""]
+    mean_length: Float[Array, ""]
+    is_record: Array
+
+
+class Evolution:
+    """A compiled evolution towards some classes of a network.
+
+    Args:
+        algorithm: how the population changes.
+        net: the judge.
+        targets: its classes whose probabilities are summed.
+        objective: how fitness is composed.
+        scene: the pictures that are judged.
+        max_length: capacity L of the genomes.
+        batch: formulas rendered and judged at a time; memory grows with it. None: 8 on a CPU,
+            where a batch's activations should stay in cache, else 256.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        net: Classifier,
+        targets: tuple[int, ...],
+        objective: ObjectiveConfig,
+        scene: SceneConfig,
+        *,
+        max_length: int = 128,
+        batch: int | None = None,
+    ):
+        self.algorithm = algorithm
+        self.scene = scene
+        self._targets = tuple(targets)
+        self._objective = objective
+        self._capacity = max_length
+        self._batch = batch or (8 if jax.default_backend() == "cpu" else 256)
+        self._graph, self._weights = nnx.split(net)
+        self._step = jax.jit(self._generation, donate_argnums=0)
+        self._assess = jax.jit(self._assess_population)
+
+    def init(self, key: Key[Array, ""], seeds: Program | None = None) -> EvolutionState:
+        """The state before the first generation; seeds must have this evolution's capacity."""
+        init_key, key = jax.random.split(key)
+        init_fn = jax.jit(self.algorithm.init, static_argnums=1)
+        state = init_fn(init_key, self._capacity, seeds)
+        nothing = Metrics(*(jnp.float32(0) for _ in Metrics._fields))
+        return EvolutionState(
+            algorithm=state,
+            key=key,
+            generation=jnp.int32(0),
+            best=jax.tree.map(jnp.copy, take(state.population, jnp.int32(0))),
+            best_fitness=jnp.float32(EMPTY),
+            best_metrics=nothing,
+        )
+
+    def step(self, state: EvolutionState) -> tuple[EvolutionState, Summary]:
+        """One generation; consumes the given state."""
+        return self._step(state, self._weights)
+
+    def assess(self, population: Program) -> tuple[Float[Array, "P"], Metrics]:
+        """Fitness and metrics of any programs."""
+        return self._assess(population, self._weights)
+
+    def _generation(self, state: EvolutionState, weights) -> tuple[EvolutionState, Summary]:
+        ask_key, tell_key, key = jax.random.split(state.key, 3)
+        offspring = self.algorithm.ask(ask_key, state.algorithm)
+        fitness, metrics = self._assess_population(offspring, weights)
+        algorithm_state = self.algorithm.tell(tell_key, state.algorithm, offspring, fitness)
+
+        winner = jnp.argmax(fitness)
+        is_record = fitness[winner] > state.best_fitness
+        candidate = (take(offspring, winner), fitness[winner], Metrics(*(m[winner] for m in metrics)))
+        previous = (state.best, state.best_fitness, state.best_metrics)
+        best, best_fitness, best_metrics = jax.tree.map(
+            lambda new, old: jnp.where(is_record, new, old), candidate, previous
+        )
+        held = algorithm_state.fitness > EMPTY
+        summary = Summary(
+            best_fitness=best_fitness,
+            best_score=best_metrics.score,
+            mean_score=jnp.mean(metrics.score),
+            survivors_fitness=jnp.nanmedian(jnp.where(held, algorithm_state.fitness, jnp.nan)),
+            mean_length=jnp.mean(offspring.length.astype(jnp.float32)),
+            is_record=is_record,
+        )
+        return EvolutionState(
+            algorithm_state, key, state.generation + 1, best, best_fitness, best_metrics
+        ), summary
+
+    def _assess_population(self, population: Program, weights) -> tuple[Array, Metrics]:
+        """In batches, one after the other, so that memory does not grow with the population."""
+        count = population.length.shape[0]
+        num_batches = -(-count // self._batch)
+        index = jnp.minimum(jnp.arange(num_batches * self._batch), count - 1)
+        scene = self.scene
+
+        def one_batch(batch: Program):
+            images = render(
+                batch,
+                scene.size,
+                scene.size,
+                scene.z,
+                scene.crunch,
+                scene.smooth,
+                samples=scene.samples,
+            )
+            net = nnx.merge(self._graph, weights)
+            return assess(images, net, self._targets, self._objective)
+
+        batches = take(population, index.reshape(num_batches, self._batch))
+        results = jax.lax.map(one_batch, batches)
+        return jax.tree.map(lambda field: field.reshape(-1)[:count], results)
