@@ -1,0 +1,30 @@
+"""Evolves pictures out of formulas over quaternions, on the device.
+
+The names here are the stable ones; everything else may move.
+"""
+
+from evojax_art.errors import InputError
+from evojax_art.evolution import Evolution
+from evojax_art.formula import Expression, parse, to_text
+from evojax_art.naturalness import denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.nets.weights import load_net
+from evojax_art.program import Program, decode, encode
+from evojax_art.render import evaluate, render, render_large
+
+__all__ = [
+    "Evolution",
+    "Expression",
+    "InputError",
+    "Program",
+    "decode",
+    "denoise_tv_chambolle",
+    "encode",
+    "evaluate",
+    "load_net",
+    "parse",
+    "render",
+    "render_large",
+    "to_text",
+    "total_variation",
+    "tv_noise",
+]

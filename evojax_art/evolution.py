@@ -151,7 +151,11 @@ class Evolution:
 
         winner = jnp.argmax(fitness)
         is_record = fitness[winner] > state.best_fitness
-        candidate = (take(offspring, winner), fitness[winner], Metrics(*(m[winner] for m in metrics)))
+        candidate = (
+            take(offspring, winner),
+            fitness[winner],
+            Metrics(*(m[winner] for m in metrics)),
+        )
         previous = (state.best, state.best_fitness, state.best_metrics)
         best, best_fitness, best_metrics = jax.tree.map(
             lambda new, old: jnp.where(is_record, new, old), candidate, previous

@@ -114,9 +114,11 @@ def constant_node(components) -> Node:
 
 def _number_text(value: float) -> str:
     """The shortest text that reads back as the same float32."""
-    return np.format_float_positional(np.float32(value), trim="-") if (
-        value == 0 or 1e-4 <= abs(value) < 1e9
-    ) else np.format_float_scientific(np.float32(value), trim="-")
+    return (
+        np.format_float_positional(np.float32(value), trim="-")
+        if (value == 0 or 1e-4 <= abs(value) < 1e9)
+        else np.format_float_scientific(np.float32(value), trim="-")
+    )
 
 
 def _subtree_start(postfix: tuple[Node, ...], end: int) -> int:

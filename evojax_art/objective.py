@@ -74,7 +74,9 @@ def assess(
     score = jnp.minimum(jnp.exp(log_score), 1.0)
     tv = naturalness.total_variation(images)
     if config.scale == "log_odds":
-        others = jnp.delete(log_probabilities, jnp.array(targets), axis=1, assume_unique_indices=True)
+        others = jnp.delete(
+            log_probabilities, jnp.array(targets), axis=1, assume_unique_indices=True
+        )
         scaled = log_score - jax.nn.logsumexp(others, axis=-1)
         rejected = REJECTED
     else:

@@ -49,20 +49,21 @@ class Op:
         name: canonical name; reading ignores case and takes `+` within a name for `_`.
         opcode: position in `OPS`.
         arity: number of operands, 0 to 2.
-        fn: `(xp, *operands) -> Quaternion`. For a leaf the operand is the `Coordinates`; None for
-            the rows without a function of their own (`padding`, `q`, `subst`).
+        fn: `(xp, *operands) -> Quaternion`. For a leaf the operand is the `Coordinates`.
         summary: what it computes, for the README.
         reads_coordinates: whether a leaf depends on where it is evaluated.
         sampled: whether random growth and point mutation may choose it.
+        structural: whether interpreters give it its meaning, not `fn`: `padding`, `q`, `subst`.
     """
 
     name: str
     opcode: int
     arity: int
-    fn: Callable[..., Quaternion] | None
+    fn: Callable[..., Quaternion]
     summary: str
     reads_coordinates: bool = False
     sampled: bool = True
+    structural: bool = False
 
 
 def norm_squared(a: Quaternion) -> Array:
@@ -237,19 +238,21 @@ def _exp(xp, a: Quaternion) -> Quaternion:
     return Quaternion(p, q * a.i, q * a.j, q * a.k)
 
 
+def _structural(xp, *operands) -> Quaternion:
+    raise TypeError("this op has no function of its own; interpreters handle it")
+
+
 def _table() -> tuple[Op, ...]:
     rows: list[Op] = []
 
     def row(name: str, arity: int, fn, summary: str, **flags: bool) -> None:
-        rows.append(
-            Op(name=name, opcode=len(rows), arity=arity, fn=fn, summary=summary, **flags)
-        )
+        rows.append(Op(name=name, opcode=len(rows), arity=arity, fn=fn, summary=summary, **flags))
 
     def coordinate_leaf(name: str, fn, summary: str) -> None:
         row(name, 0, fn, summary, reads_coordinates=True)
 
-    row("padding", 0, None, "fills a program behind its end", sampled=False)
-    row("q", 0, None, "a constant, written `( q e i j k )`", sampled=False)
+    row("padding", 0, _structural, "fills a program behind its end", sampled=False, structural=True)
+    row("q", 0, _structural, "a constant, written `( q e i j k )`", sampled=False, structural=True)
 
     row("1", 0, _constant(1, 0, 0, 0), "(1, 0, 0, 0)")
     row("i", 0, _constant(0, 1, 0, 0), "(0, 1, 0, 0)")
@@ -309,8 +312,9 @@ def _table() -> tuple[Op, ...]:
     row(
         "subst",
         2,
-        None,
+        _structural,
         "b at the point (e, i, j) of a, each wrapped into [-0.5, 0.5), in place of (x, y, z)",
+        structural=True,
     )
     return tuple(rows)
 

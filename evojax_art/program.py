@@ -147,6 +147,6 @@ def is_valid(program: Program) -> Bool[Array, ""]:
     )
 
 
-def take(population: Program, index: Int[Array, "..."]) -> Program:
+def take(population: Program, index: Int[Array, "..."] | np.ndarray) -> Program:
     """The individuals at `index` (an integer or an array of them)."""
     return jax.tree.map(lambda field: field[index], population)

@@ -37,7 +37,7 @@ def evaluate(
     z: float | Float[Array, ""] = 0.0,
     *,
     implementation: Implementation | Literal["reference"] = "xla",
-) -> Float[Array, "P H W 4"]:
+) -> Float[Array, "P H W 4"] | Float[np.ndarray, "P H W 4"]:
     """The quaternion (e, i, j, k) of every formula at every pixel.
 
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
@@ -100,6 +100,7 @@ def render_large(
     smooth: bool = False,
     *,
     samples: int = 1,
+    max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One formula as a byte picture of any size.
@@ -114,6 +115,8 @@ def render_large(
         crunch: colours.
         smooth: plus-shaped blur.
         samples: n by n samples per pixel.
+        max_length: capacity of its program; formulas of one capacity share compiled code. None:
+            the next power of two.
         progress_fn: called with the share that is done, up to 1.0.
 
     Raises:
@@ -121,7 +124,7 @@ def render_large(
     """
     _check_size(height, width, samples)
     expression = parse(formula) if isinstance(formula, str) else formula
-    population = encode([expression], max_length=_rounded_capacity(len(expression)))
+    population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
     rows = min(height, max(1, _BAND_POINTS // (width * samples**2)))
     halo = 1 if smooth else 0
     band_fn = partial(
@@ -151,7 +154,7 @@ def to_bytes(images: Float[Array, "..."]) -> UInt8[np.ndarray, "..."]:
 
 
 def smooth_plus(
-    images: Float[Array, "P H W 3"], row_inside: Array | None = None
+    images: Float[Array, "P H W 3"], row_inside: Array | np.ndarray | None = None
 ) -> Float[Array, "P H W 3"]:
     """The original's blur: each pixel with its four edge neighbours, weighted 0.998 to 0.135.
 

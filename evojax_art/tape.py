@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST
 from evojax_art.program import ARITY, Program, subtree_starts
 
-LEAVES = tuple(op for op in OPS if op.arity == 0 and op.fn is not None)  # register by register
+LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
 _LEAF_REGISTER = np.full(len(OPS), -1, np.int32)
 _LEAF_REGISTER[[op.opcode for op in LEAVES]] = np.arange(NUM_LEAVES)

@@ -30,7 +30,7 @@ def _named_constants() -> tuple[np.ndarray, np.ndarray]:
     is_constant, components = np.zeros(len(OPS), bool), np.zeros((len(OPS), 4), np.float32)
     origin = Coordinates(*np.zeros((3, 1)))
     for op in OPS:
-        if op.arity == 0 and op.fn is not None and not op.reads_coordinates:
+        if op.arity == 0 and not op.structural and not op.reads_coordinates:
             is_constant[op.opcode] = True
             components[op.opcode] = np.concatenate(op.fn(np, origin))
     is_constant[CONSTANT] = True
@@ -122,7 +122,9 @@ def grow(
     def step(carry, draws):
         emitted, depth, waiting, alive = carry
         kind, choice = draws
-        arity = jnp.where(kind < config.binary, 2, jnp.where(kind < config.binary + config.unary, 1, 0))
+        arity = jnp.where(
+            kind < config.binary, 2, jnp.where(kind < config.binary + config.unary, 1, 0)
+        )
         room = capacity - emitted - 1 - jax.lax.population_count(waiting)
         arity = jnp.where(depth >= deepest, 0, jnp.minimum(arity, room))
         opcode = _sampled_op(choice, arity)
@@ -243,9 +245,7 @@ def mutate_point(key: Key[Array, ""], host: Program, subst_bias: float = 0.0) ->
     opcode = _sampled_op(jax.random.uniform(op_key), arity)
     to_subst = (arity == 2) & jax.random.bernoulli(bias_key, subst_bias)
     opcode = jnp.where(to_subst, SUBST, opcode)
-    return Program(
-        host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length
-    )
+    return Program(host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length)
 
 
 def perturb_constant(key: Key[Array, ""], host: Program) -> Program:

@@ -20,7 +20,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from evojax_art.program import Program, take
 from evojax_art.variation import GrowthConfig, grow
 
-
 EMPTY = -2e9  # below any fitness that can be told
 
 

@@ -88,9 +88,9 @@ class Genetic:
             take(state.population, tournament(key, standing, self.tournament, self.offspring))
             for key in (host_key, donor_key)
         )
-        children = jax.vmap(lambda *each: vary(*each, self.variation, self.growth))(
-            jax.random.split(vary_key, self.offspring), hosts, donors
-        )
+        children = jax.vmap(
+            lambda key, host, donor: vary(key, host, donor, self.variation, self.growth)
+        )(jax.random.split(vary_key, self.offspring), hosts, donors)
         known = jax.vmap(fingerprint)(concatenate(state.population, children))
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
         others = jax.vmap(

@@ -137,9 +137,7 @@ class Mount2015:
         children = (keys, jnp.arange(self.batch), fitness)
         (owner, slot_fitness), _ = jax.lax.scan(place, (nobody, state.fitness), children)
         population = select(owner >= 0, take(offspring, owner), state.population)
-        return State(
-            population, slot_fitness, state.queue, state.archive, state.asked + self.batch
-        )
+        return State(population, slot_fitness, state.queue, state.archive, state.asked + self.batch)
 
     def _child(self, key: Key[Array, ""], state: "State") -> Program:
         keys = jax.random.split(key, 6)

@@ -1,0 +1,1 @@
+"""What evaluates formulas: one specification, one device form, one door (`api`)."""

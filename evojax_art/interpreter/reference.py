@@ -7,7 +7,7 @@ registers, and `subst` is what the language says it is.
 import numpy as np
 
 from evojax_art.formula import Expression
-from evojax_art.ops import BY_NAME, CONSTANT, Coordinates, Quaternion, wrap_coordinates
+from evojax_art.ops import BY_NAME, Coordinates, Quaternion, wrap_coordinates
 
 
 def evaluate(expression: Expression, at: Coordinates) -> Quaternion:
@@ -25,7 +25,7 @@ def evaluate(expression: Expression, at: Coordinates) -> Quaternion:
             elif task == "apply":
                 operands = [values.pop() for _ in range(op.arity)][::-1]
                 values.append(op.fn(np, *operands))
-            elif op.opcode == CONSTANT:
+            elif constant is not None:
                 values.append(Quaternion(*(np.full_like(here.x, c) for c in constant)))
             elif op.arity == 0:
                 values.append(op.fn(np, here))

@@ -23,7 +23,7 @@ FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
 _INSTRUCTIONS = tuple(
     op
     for op in OPS
-    if op.opcode == CONSTANT or (op.fn is not None and (op.arity > 0 or op.reads_coordinates))
+    if op.opcode == CONSTANT or (not op.structural and (op.arity > 0 or op.reads_coordinates))
 )  # the others never reach a tape
 
 

@@ -1,0 +1,1 @@
+"""Image classifiers: one architecture per file, their weights and their classes."""

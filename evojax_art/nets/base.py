@@ -51,7 +51,7 @@ class Classifier(nnx.Module):
 
 def read_class_names(file: str) -> tuple[str, ...]:
     """The class names in a data file of this package, one a line."""
-    text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+    text = resources.files("evojax_art.nets").joinpath(file).read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
@@ -77,15 +77,16 @@ def find_classes(classes: Sequence[str], query: str) -> list[int]:
             f"target {query}: there is no class of that index, they go from 0 to {len(classes) - 1}"
         )
     synonyms = [[part.strip() for part in name.lower().split(",")] for name in classes]
+    word = re.compile(rf"\b{re.escape(wanted)}\b")
+    lowered = [name.lower() for name in classes]
     readings = (
-        lambda index: wanted in synonyms[index] or wanted == classes[index].lower(),
-        lambda index: re.search(rf"\b{re.escape(wanted)}\b", classes[index].lower()),
-        lambda index: wanted in classes[index].lower(),
+        [wanted in names or wanted == name for names, name in zip(synonyms, lowered, strict=True)],
+        [word.search(name) is not None for name in lowered],
+        [wanted in name for name in lowered],
     )
     for fits in readings:
-        found = [index for index in range(len(classes)) if fits(index)]
-        if wanted and found:
-            return found
+        if wanted and any(fits):
+            return [index for index, fit in enumerate(fits) if fit]
     words = sorted({word for names in synonyms for name in names for word in (name, *name.split())})
     near = suggest(wanted, words) or "; `evojax-art nets NAME --classes` lists all"
     raise InputError(f"target {query!r}: no class of that name{near}")

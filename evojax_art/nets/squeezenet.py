@@ -46,7 +46,7 @@ class SqueezeNet(Classifier):
     """SqueezeNet 1.1 with ImageNet's 1000 classes."""
 
     def __init__(self, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.classes = read_class_names("imagenet_classes.txt")
+        self.classes = class_names()
         self.size = 224
         self.mean = (0.485, 0.456, 0.406)
         self.std = (0.229, 0.224, 0.225)
@@ -62,7 +62,7 @@ class SqueezeNet(Classifier):
         return self.activations(x)["logits"]
 
     def activations(self, x: Float[Array, "P S S 3"]) -> dict[str, Array]:
-        """Every stage's output by torchvision's layer number, `features.12` the last, and logits."""
+        """Every stage's output, `features.2` to `features.12` as torchvision counts, and logits."""
         outputs = {}
         x = jax.nn.relu(self.stem(x))
         for number in _FIRE:
@@ -71,6 +71,11 @@ class SqueezeNet(Classifier):
             x = outputs[f"features.{number}"] = self.fire[str(number)](x)
         outputs["logits"] = jnp.mean(jax.nn.relu(self.head(x)), axis=(1, 2))
         return outputs
+
+
+def class_names() -> tuple[str, ...]:
+    """ImageNet's 1000 classes; commas separate synonyms."""
+    return read_class_names("imagenet_classes.txt")
 
 
 def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

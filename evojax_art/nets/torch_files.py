@@ -83,7 +83,9 @@ class _Unpickler(pickle.Unpickler):
             return lambda tensor, requires_grad, hooks: tensor
         if module == "torch" and name in _DTYPES:
             return np.dtype(_DTYPES[name])
-        raise InputError(f"names {module}.{name}, which is no part of a plain weights file; refused")
+        raise InputError(
+            f"names {module}.{name}, which is no part of a plain weights file; refused"
+        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size = pid[:5]

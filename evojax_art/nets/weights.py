@@ -30,6 +30,7 @@ class NetEntry:
 
     Attributes:
         build: makes the module, weights still random.
+        class_names: its classes, without building it.
         convert: published tensors to this module's parameter paths.
         url: where the weights are published; the file's name carries the first digits of its
             SHA-256 behind the last `-`, as all of torchvision's do.
@@ -37,6 +38,7 @@ class NetEntry:
     """
 
     build: Callable[..., Classifier]
+    class_names: Callable[[], tuple[str, ...]]
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
     url: str
     summary: str
@@ -55,6 +57,7 @@ class NetEntry:
 REGISTRY: dict[str, NetEntry] = {
     "squeezenet1_1": NetEntry(
         build=squeezenet.SqueezeNet,
+        class_names=squeezenet.class_names,
         convert=squeezenet.from_torchvision,
         url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
         summary="SqueezeNet 1.1, 1000 ImageNet classes, 224x224, 1.2 M parameters (torchvision)",
@@ -164,7 +167,7 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
                     f"what came from {source} is not {entry.file_name}: its SHA-256 begins with "
                     f"{digest[:8]}; {by_hand}"
                 )
-            os.replace(part, path)
+            part.replace(path)
     except InputError:
         raise
     except OSError as error:  # requests' errors are OSErrors too
@@ -193,11 +196,8 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
             )
         if not np.isfinite(tensors[key]).all():
             raise InputError(f"{path}: damaged, {key} holds numbers that are not finite")
-    values = [(keys, wanted["/".join(map(str, keys))]) for keys, _ in parameters]
-    nnx.update(
-        net,
-        nnx.from_flat_state(
-            (keys, variable.replace(jnp.asarray(tensors["/".join(map(str, keys))], jnp.float32)))
-            for keys, variable in values
-        ),
-    )
+    loaded = [
+        (keys, variable.replace(jnp.asarray(tensors["/".join(map(str, keys))], jnp.float32)))
+        for keys, variable in parameters
+    ]
+    nnx.update(net, nnx.from_flat_state(loaded))

@@ -1,0 +1,185 @@
+"""A run's configuration: frozen dataclasses, TOML files, and flags that override them.
+
+A config file holds the same names as the flags, in tables: `genetic.population = 256` stands for
+`--genetic.population 256`. It is turned into flags and read by the same parser, so there is one
+place where values are checked.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+import tyro
+
+from evojax_art.algorithms.base import Algorithm
+from evojax_art.algorithms.genetic import Genetic
+from evojax_art.algorithms.mount2015 import Mount2015
+from evojax_art.errors import InputError, suggest
+from evojax_art.evolution import SceneConfig
+from evojax_art.objective import ObjectiveConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One evolution.
+
+    Attributes:
+        target: what to breed: class names, parts of names or indices; several are summed.
+        net: the network that judges, see `evojax-art nets`.
+        weights: its weights file, .safetensors or .pth; by default the one in the cache.
+        dtype: of the network's arithmetic.
+        seed: same seed, same run (on the same device).
+        formulas: how many to score before stopping.
+        minutes: stop after this many minutes; 0 for no limit.
+        stop_score: stop when a formula reaches this score; above 1 for never.
+        max_length: longest formula, in nodes.
+        seeds: formulas to start from: a text file (one a line) or JSON; by default random ones.
+        out: folder for the results, new or empty; by default runs/TARGET-SEED.
+        record_size: height and width of the pictures of new bests.
+        record_samples: n by n samples per pixel of those pictures.
+        batch: formulas rendered and judged at a time; 0 chooses by device.
+        algorithm: which one; its settings are in the table of its name.
+        scene: the pictures that are judged.
+        objective: how fitness is composed.
+        genetic: settings of the genetic algorithm.
+        mount2015: settings of the 2015 experiment.
+    """
+
+    target: tuple[str, ...] = ("crab",)
+    net: str = "squeezenet1_1"
+    weights: Path | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    formulas: int = 20_000
+    minutes: float = 0.0
+    stop_score: float = 2.0
+    max_length: int = 128
+    seeds: Path | None = None
+    out: Path | None = None
+    record_size: int = 448
+    record_samples: int = 2
+    batch: int = 0
+    algorithm: Literal["genetic", "mount2015"] = "genetic"
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    genetic: Genetic = field(default_factory=Genetic)
+    mount2015: Mount2015 = field(default_factory=Mount2015)
+
+    def __post_init__(self):
+        if not self.target:
+            raise InputError("target: name at least one class")
+        for name in ("formulas", "record_size", "record_samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.max_length < 3:
+            raise InputError(f"max_length must be 3 or more, got {self.max_length}")
+        for name in ("minutes", "batch"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
+        if self.algorithm == "mount2015" and self.objective.scale != "probability":
+            raise InputError(
+                "algorithm mount2015 compares plain scores: set objective.scale to probability"
+            )
+
+    @property
+    def chosen_algorithm(self) -> Algorithm:
+        """The settings of the algorithm that `algorithm` names."""
+        return self.genetic if self.algorithm == "genetic" else self.mount2015
+
+
+def parse_flags(cls: type[T], flags: Sequence[str], prog: str, source: str = "") -> T:
+    """A dataclass from command-line flags.
+
+    Args:
+        cls: a dataclass with an `Attributes:` section in its docstring, which becomes the help.
+        flags: arguments.
+        prog: the command, for help.
+        source: a file that the flags stand for, named in errors.
+
+    Raises:
+        InputError: one line, whatever is wrong.
+        SystemExit: after printing help.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, args=list(flags), prog=prog)
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+    place = f"{source}: " if source else ""
+    raise InputError(f"{place}{_one_line(complaint.getvalue())} (see {prog} --help)")
+
+
+def read_config(path: Path) -> list[str]:
+    """The flags that a config file stands for.
+
+    Raises:
+        InputError: unreadable, not TOML, or with a key that does not exist or a value of no use.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    flags = list(_flags(RunConfig, table, str(path), ""))
+    parse_flags(RunConfig, flags, "evojax-art evolve", str(path))  # to name the file in errors
+    return flags
+
+
+def config_text(config: RunConfig, comment: str) -> str:
+    """The config as a TOML file that `read_config` takes, under a line of comment."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items() if item is not None}
+        return str(value) if isinstance(value, Path) else value
+
+    return f"# {comment}\n{tomli_w.dumps(plain(dataclasses.asdict(config)))}"
+
+
+def _flags(cls: type, table: Mapping[str, Any], source: str, prefix: str) -> Iterator[str]:
+    known = {item.name: item for item in dataclasses.fields(cls)}
+    for key, value in table.items():
+        if key not in known:
+            near = suggest(key, known) or f"; there are {', '.join(known)}"
+            raise InputError(f"{source}: unknown key {prefix}{key}{near}")
+        factory = known[key].default_factory
+        is_table = dataclasses.is_dataclass(known[key].type) or isinstance(factory, type)
+        if is_table != isinstance(value, Mapping):
+            raise InputError(
+                f"{source}: {prefix}{key} must be {'a table' if is_table else 'a plain value'}"
+            )
+        flag = f"--{prefix}{key}".replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from _flags(known[key].type, value, source, f"{prefix}{key}.")  # pyright: ignore
+        elif isinstance(value, bool):
+            head, _, name = flag.rpartition(".")
+            no_flag = f"{head}.no-{name}" if head else f"--no-{name[2:]}"
+            yield flag if value else no_flag
+        else:
+            yield flag
+            yield from map(str, value if isinstance(value, list) else [value])
+
+
+def _one_line(complaint: str) -> str:
+    """The message of tyro's boxed report, with the first name it suggests."""
+    lines = [line.strip("│╭╮╰╯ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", complaint).splitlines()]
+    is_rule = [set(line) <= {"─"} or not line for line in lines]
+    boundary = is_rule.index(True, 1) if True in is_rule[1:] else len(lines)
+    message = " ".join(lines[1:boundary])
+    if "Perhaps you meant:" in lines:
+        message += f"; did you mean {lines[lines.index('Perhaps you meant:') + 1]}?"
+    return message or complaint.strip()
