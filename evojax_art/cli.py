@@ -50,7 +50,7 @@ class EvolveCommand:
     """
 
     config: Path | None = None
-    run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=RunConfig)
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
