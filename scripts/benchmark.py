@@ -1,0 +1,7 @@
+"""`evojax-art benchmark` from a checkout: python scripts/benchmark.py --target crab."""
+
+import sys
+
+from evojax_art.cli import main
+
+sys.exit(main(["benchmark", *sys.argv[1:]]))
