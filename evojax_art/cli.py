@@ -57,7 +57,7 @@ class EvolveCommand:
 class RenderCommand:
     """Draw formulas.
 
-    What a PNG of ours says about z, crunch and smoothing counts unless a flag says otherwise.
+    A PNG of ours says what z, crunch and smoothing it was made with; flags override that.
 
     Attributes:
         inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON.
@@ -75,7 +75,7 @@ class RenderCommand:
     size: str = "512"
     z: float | None = None
     crunch: Crunch | None = None
-    smooth: bool | None = None
+    smooth: bool = False
     samples: int = 2
     lenient: bool = False
 
@@ -154,21 +154,20 @@ def _render(flags: list[str]) -> None:
     if not jobs:
         raise InputError("render: give a formula or a file")
     several = len(jobs) > 1
-    if several and command.out.suffix:
-        if command.out != RenderCommand.out:
-            raise InputError(
-                f"render: {len(jobs)} formulas cannot go into one file; give a folder with --out"
-            )
-        folder = Path("pictures")
-    else:
-        folder = command.out
-    console = Console(stderr=True)
-    try:
-        if several:
+    if several and command.out.suffix and command.out != RenderCommand.out:
+        raise InputError(
+            f"render: {len(jobs)} formulas cannot go into one file; give a folder with --out"
+        )
+    folder = Path("pictures") if several and command.out.suffix else command.out
+    if several:
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write folder {folder}: {error.strerror}") from error
-    with Progress(console=console, transient=True) as progress:
+        except OSError as error:
+            raise InputError(f"cannot write folder {folder}: {error.strerror}") from error
+    elif not command.out.parent.is_dir():  # known before the work, not after it
+        raise InputError(f"cannot write {command.out}: there is no folder {command.out.parent}")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for number, (expression, look) in enumerate(jobs, 1):
             path = folder / f"{number:04d}.png" if several else command.out
             task = progress.add_task(path.name, total=1.0)
@@ -205,9 +204,11 @@ def _render_jobs(given: str, command: RenderCommand) -> list[tuple[Expression, d
             if not re.search(r"[()\s]", given):
                 raise InputError(f"{given!r} is no file, and no formula either: {error}") from None
             raise
-    for name in look:
-        if getattr(command, name) is not None:
-            look[name] = getattr(command, name)
+    if command.z is not None:
+        look["z"] = command.z
+    if command.crunch is not None:
+        look["crunch"] = command.crunch
+    look["smooth"] |= command.smooth
     return [(expression, look) for expression in expressions]
 
 

@@ -162,6 +162,11 @@ def _flags(cls: type, table: Mapping[str, Any], source: str, prefix: str) -> Ite
             raise InputError(
                 f"{source}: {prefix}{key} must be {'a table' if is_table else 'a plain value'}"
             )
+        if isinstance(value, bool) != (known[key].type is bool):
+            negation = "" if known[key].type is bool else "not "
+            raise InputError(f"{source}: {prefix}{key} must {negation}be true or false")
+        if isinstance(value, list) and not isinstance(known[key].default, tuple):
+            raise InputError(f"{source}: {prefix}{key} must be one value, not a list")
         flag = f"--{prefix}{key}".replace("_", "-")
         if isinstance(value, Mapping):
             yield from _flags(known[key].type, value, source, f"{prefix}{key}.")  # pyright: ignore
@@ -176,10 +181,12 @@ def _flags(cls: type, table: Mapping[str, Any], source: str, prefix: str) -> Ite
 
 def _one_line(complaint: str) -> str:
     """The message of tyro's boxed report, with the first name it suggests."""
-    lines = [line.strip("│╭╮╰╯ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", complaint).splitlines()]
-    is_rule = [set(line) <= {"─"} or not line for line in lines]
-    boundary = is_rule.index(True, 1) if True in is_rule[1:] else len(lines)
-    message = " ".join(lines[1:boundary])
-    if "Perhaps you meant:" in lines:
-        message += f"; did you mean {lines[lines.index('Perhaps you meant:') + 1]}?"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", complaint)
+    lines = [re.sub(r"^-+$", "", line.strip("│╭╮╰╯|+─ ")) for line in text.splitlines()]
+    body = lines[lines.index(next(filter(None, lines), "")) + 1 :]  # below the title
+    start = next((n for n, line in enumerate(body) if line), 0)
+    end = next((n for n, line in enumerate(body[start:], start) if not line), len(body))
+    message = " ".join(body[start:end])
+    if "Perhaps you meant:" in body:
+        message += f"; did you mean {body[body.index('Perhaps you meant:') + 1]}?"
     return message or complaint.strip()

@@ -60,8 +60,8 @@ def assess(
 ) -> tuple[Float[Array, "P"], Metrics]:
     """Fitness and metrics of pictures; traceable, and differentiable without a gate.
 
-    A fitness that is not finite, and one beyond the gate, becomes `REJECTED` (0 on the probability
-    scale, as in 2015), so it never wins.
+    A fitness that is not finite, and one beyond the gate, becomes `REJECTED`, so it never wins. On
+    the bare probability scale that is 0, as in 2015.
 
     Args:
         images: RGB in [0, 1].
@@ -80,7 +80,7 @@ def assess(
         scaled = log_score - jax.nn.logsumexp(others, axis=-1)
         rejected = REJECTED
     else:
-        scaled, rejected = score, 0.0
+        scaled, rejected = score, 0.0 if config.tv_weight == 0 else REJECTED
     fitness = config.class_weight * scaled - config.tv_weight * tv
     if config.noise_gate > 0:
         noise = naturalness.tv_noise(images)

@@ -1,4 +1,4 @@
-"""`evojax-art benchmark` from a checkout: python scripts/benchmark.py --target crab."""
+"""`evojax-art benchmark` from a checkout: python scripts/benchmark.py --json FILE."""
 
 import sys
 

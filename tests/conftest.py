@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 
 import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from evojax_art.nets.base import Classifier
+from evojax_art.nets.weights import REGISTRY, NetEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # reference data that is no part of the repository
@@ -12,6 +20,18 @@ SHARED = ROOT.parent / "shared"  # reference data that is no part of the reposit
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Lets tests that compile the same thing share it; forgotten when the session ends."""
+    folder = tmp_path_factory.mktemp("compiled")
+    for name, value in (
+        ("jax_compilation_cache_dir", str(folder)),
+        ("jax_persistent_cache_min_compile_time_secs", 0.3),
+        ("jax_persistent_cache_min_entry_size_bytes", -1),
+    ):
+        jax.config.update(name, value)
 
 
 def _folder(name: str) -> Path:
@@ -31,3 +51,40 @@ def gart() -> Path:
 def shared_weights() -> Path:
     """SqueezeNet's weights and what another engine computes with them."""
     return _folder("weights")
+
+
+class TinyNet(Classifier):
+    """Four classes by mean colour, so that a run needs no weights worth the name."""
+
+    def __init__(self, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.classes = ("red crab, land crab", "green crab", "blue whale", "grey goose")
+        self.size = 8
+        self.mean, self.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        self.dtype = dtype
+        self.head = nnx.Linear(3, 4, dtype=dtype, rngs=rngs)
+
+    def logits_from_input(self, x):
+        return self.head(jnp.mean(x, axis=(1, 2)))
+
+
+@pytest.fixture
+def tiny_net() -> TinyNet:
+    """A network that takes no time."""
+    return TinyNet(rngs=nnx.Rngs(0))
+
+
+@pytest.fixture
+def tiny_weights(tmp_path, monkeypatch) -> Path:
+    """Registers `tiny` as a network; the path of its weights."""
+    entry = NetEntry(
+        build=TinyNet,
+        class_names=lambda: TinyNet(rngs=nnx.Rngs(0)).classes,
+        convert=lambda tensors: tensors,
+        url="https://example.invalid/tiny-00000000.pth",
+        summary="a test's network",
+    )
+    monkeypatch.setitem(REGISTRY, "tiny", entry)
+    path = tmp_path / "tiny.safetensors"
+    kernel = 3 * np.array([[2, -1, -1, 0], [-1, 2, -1, 0], [-1, -1, 2, 0]], np.float32)
+    save_file({"head/kernel": kernel, "head/bias": np.zeros(4, np.float32)}, path)
+    return path

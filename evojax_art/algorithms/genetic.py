@@ -110,9 +110,9 @@ class Genetic:
         fitness = jnp.concatenate([state.fitness, fitness])
         fitness = jnp.where(repeats(fitness, everyone.length), EMPTY, fitness)
         rank = jnp.argsort(jnp.argsort(-self._standing(fitness, everyone)))
-        luck = jax.random.gumbel(key, rank.shape) * self.survival_noise * rank.shape[0]
-        order = jnp.where((rank < self.elite) | (fitness == EMPTY), 0.0, luck)
-        order = rank - order - jnp.where(rank < self.elite, rank.shape[0] * 1e3, 0)
+        luck = jax.random.gumbel(key, rank.shape) * (self.survival_noise * rank.shape[0])
+        order = jnp.where(rank < self.elite, rank - 1e6, rank - luck)
+        order = order.at[jnp.argmax(fitness)].set(-jnp.inf)  # the best, however long
         order = jnp.where(fitness == EMPTY, jnp.inf, order)
         survivors = jnp.argsort(order)[: self.population]
         return State(

@@ -71,10 +71,12 @@ def find_classes(classes: Sequence[str], query: str) -> list[int]:
     """
     wanted = query.strip().lower()
     if wanted.isdecimal():
-        if int(wanted) < len(classes):
-            return [int(wanted)]
+        digits = wanted.lstrip("0") or "0"
+        if len(digits) <= len(str(len(classes))) and int(digits) < len(classes):
+            return [int(digits)]
         raise InputError(
-            f"target {query}: there is no class of that index, they go from 0 to {len(classes) - 1}"
+            f"target {query:.20}: there is no class of that index, "
+            f"they go from 0 to {len(classes) - 1}"
         )
     synonyms = [[part.strip() for part in name.lower().split(",")] for name in classes]
     word = re.compile(rf"\b{re.escape(wanted)}\b")

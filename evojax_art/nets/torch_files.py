@@ -9,11 +9,12 @@ storages, in which torchvision's early weights are still published.
 """
 
 import io
+import math
+import operator
 import pickle
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,9 @@ _DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
+# Everything that PyTorch writes with protocol 2 for dictionaries of tensors and plain values; U and
+# T are the strings of Python 2.
+_OPCODES = b"\x80.()]}NGJKMXUT\x85\x86\x87\x88\x89\x8a\x8bQRcabehjqrstu"
 
 
 class _Storage(NamedTuple):
@@ -71,36 +75,72 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries of `_Tensor`s; knows no other object."""
+class _Unpickler(pickle._Unpickler):
+    """Builds dictionaries of `_Tensor`s; knows no other object, and only the opcodes for those.
+
+    The slower Python implementation, because it is told its opcodes. The one in C lets a few
+    bytes claim a memo of 64 GB, hashes keys as deep as the stack, and sets attributes of whatever
+    `find_class` gives.
+    """
+
+    dispatch: ClassVar[dict] = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}
+
+    def _set_items(self):
+        items = self.pop_mark()
+        self.stack[-1].update(_dictionary(zip(items[::2], items[1::2], strict=True)))
+
+    def _set_item(self):
+        self.metastack.append(self.stack[:-2])
+        self.stack = self.stack[-2:]
+        self._set_items()
+
+    def _build(self):
+        self.stack.pop()  # attributes, such as a state dictionary's `_metadata`: not needed
+
+    dispatch |= {
+        pickle.SETITEMS[0]: _set_items,
+        pickle.SETITEM[0]: _set_item,
+        pickle.BUILD[0]: _build,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _dictionary
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return _rebuild_tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda tensor, requires_grad, hooks: tensor
         if module == "torch" and name in _DTYPES:
             return np.dtype(_DTYPES[name])
         raise InputError(
-            f"names {module}.{name}, which is no part of a plain weights file; refused"
+            f"names {f'{module}.{name}'!r}, which is no part of a plain weights file; refused"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size = pid[:5]
-        if kind != "storage" or not isinstance(dtype, np.dtype) or (pid[5:] not in ((), (None,))):
+        known = kind == "storage" and isinstance(dtype, np.dtype) and isinstance(key, str)
+        if not known or pid[5:] not in ((), (None,)):
             raise InputError("holds a storage of an unknown kind")
-        return _Storage(str(key), dtype, int(size))
+        return _Storage(key, dtype, operator.index(size))
+
+
+def _dictionary(items=()) -> dict:
+    pairs = [(key, value) for key, value in items]
+    if not all(isinstance(key, str | int) for key, _ in pairs):  # hashing others can recurse
+        raise InputError("holds a dictionary whose keys are no names")
+    return dict(pairs)
 
 
 def _rebuild_tensor(storage, offset, shape, stride, requires_grad=False, hooks=None, metadata=None):
     del requires_grad, hooks, metadata
-    return _Tensor(storage, int(offset), tuple(shape), tuple(stride))
+    shape, stride = (tuple(map(operator.index, numbers)) for numbers in (shape, stride))
+    return _Tensor(storage, operator.index(offset), shape, stride)
 
 
 def _read_archive(content: bytes):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise InputError("compressed, which PyTorch's files never are; unpack it first")
         names = archive.namelist()
         pickled = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
         if len(pickled) != 1:
@@ -135,7 +175,9 @@ def _read_legacy(content: bytes):
 
 def _tensors(loaded: Any) -> dict[str, _Tensor]:
     entries = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    if not entries or not all(isinstance(item, _Tensor) for item in entries.values()):
+    if not entries or not all(
+        isinstance(name, str) and isinstance(item, _Tensor) for name, item in entries.items()
+    ):
         raise InputError("holds something else than a dictionary of tensors")
     return dict(entries)
 
@@ -149,8 +191,10 @@ def _view(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     numbers = (tensor.offset, *tensor.stride, *tensor.shape)
     if data.size != tensor.storage.size or min(numbers) < 0 or (reach >= data.size and not empty):
         raise InputError("a tensor is cut short; download it again")
+    if math.prod(tensor.shape) > data.size:  # an expanded view could claim any amount of memory
+        raise InputError("a tensor is larger than its storage; save a contiguous copy of it")
     strides = [step * data.itemsize for step in tensor.stride]
     view = np.lib.stride_tricks.as_strided(
         data[0 if empty else tensor.offset :], tensor.shape, strides, writeable=False
     )
-    return np.ascontiguousarray(view)
+    return np.asarray(view, order="C")  # unlike ascontiguousarray, leaves scalars scalar

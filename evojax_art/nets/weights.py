@@ -176,8 +176,9 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
 
 
 def _reason(error: OSError) -> str:
-    """The innermost cause, without the addresses of Python objects that wrap it."""
-    return error.strerror or type(error).__name__
+    """What happened in few words; the text of requests' errors holds addresses of objects."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"HTTP status {status}" if status else error.strerror or type(error).__name__
 
 
 def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: str) -> None:
@@ -188,6 +189,8 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}, which is unknown"
         raise InputError(f"{path}: not the weights of {name}, it {what}")
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found below
+        tensors = {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
     for key, variable in wanted.items():
         if tensors[key].shape != variable.shape:
             raise InputError(
@@ -197,7 +200,7 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
         if not np.isfinite(tensors[key]).all():
             raise InputError(f"{path}: damaged, {key} holds numbers that are not finite")
     loaded = [
-        (keys, variable.replace(jnp.asarray(tensors["/".join(map(str, keys))], jnp.float32)))
+        (keys, variable.replace(jnp.asarray(tensors["/".join(map(str, keys))])))
         for keys, variable in parameters
     ]
     nnx.update(net, nnx.from_flat_state(loaded))

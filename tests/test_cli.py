@@ -1,0 +1,274 @@
+"""Every mistake: one message, exit status 2, nothing written."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evojax_art.cli import main
+from evojax_art.picture import read_png_text, write_png
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def fails(capsys, tmp_path, monkeypatch):
+    """Runs a command that must fail; returns its message, which must be the only trace."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, lines=1):
+        before = sorted(tmp_path.rglob("*"))
+        assert main([str(argument) for argument in arguments]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == lines, printed.err
+        assert printed.err.startswith("evojax-art: error: ")
+        assert "Traceback" not in printed.err
+        assert sorted(tmp_path.rglob("*")) == before
+        return printed.err
+
+    return run
+
+
+def test_unknown_operator(fails):
+    message = fails("render", "( exp ( exq x ) )", lines=3)
+    assert "line 1, column 9: unknown operator 'exq'; did you mean exp" in message
+    assert message.splitlines()[2] == " " * 8 + "^"
+
+
+def test_missing_operand(fails):
+    assert "missing operand: '+' takes 2, found 1" in fails("render", "( + x )", lines=3)
+
+
+def test_trailing_text(fails):
+    assert "left over after a complete formula: 'y'" in fails("render", "x y", lines=3)
+
+
+def test_formula_in_a_file_names_file_and_line(fails, tmp_path):
+    (tmp_path / "a.txt").write_text("# two formulas\nx\n( exp )\n")
+    message = fails("render", "a.txt", lines=3)
+    assert "a.txt, line 3 of the file: formula, line 1, column 7: missing operand" in message
+
+
+def test_formula_too_long_for_the_capacity(fails, tmp_path, tiny_weights):
+    (tmp_path / "long.txt").write_text("( + x ( + x ( + x y ) ) )\n")
+    flags = ["--net", "tiny", "--weights", tiny_weights, "--max-length", 5]
+    message = fails("evolve", *flags, "--seeds", "long.txt")
+    assert "long.txt: formula 1 has 7 nodes, more than max_length = 5" in message
+    assert "--max-length 7" in message
+
+
+def test_unknown_target(fails, tiny_weights):
+    message = fails("evolve", "--net", "tiny", "--weights", tiny_weights, "--target", "crabb")
+    assert "target 'crabb': no class of that name; did you mean crab" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 damaged", b"\x80\x02}."])
+def test_damaged_weights(fails, tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    assert "weights.pth" in fails("evolve", "--weights", path)
+
+
+def test_wrong_weights(fails, tiny_weights):
+    message = fails("evolve", "--net", "squeezenet1_1", "--weights", tiny_weights)
+    assert "not the weights of squeezenet1_1" in message
+
+
+def test_missing_weights_say_what_to_place_where(fails, tmp_path, monkeypatch):
+    monkeypatch.setenv("EVOJAX_ART_CACHE", str(tmp_path / "cache"))
+    message = fails("evolve")
+    assert "squeezenet1_1-b8a52dc0.pth" in message
+    assert str(tmp_path / "cache") in message
+    assert "--weights" in message
+
+
+def test_unwritable_run_folder(fails, tmp_path, tiny_weights):
+    (tmp_path / "file").write_text("in the way")
+    flags = ["--net", "tiny", "--weights", tiny_weights]
+    message = fails("evolve", *flags, "--out", tmp_path / "file" / "run")
+    assert "cannot write run folder" in message
+    assert "--out" in message
+
+
+def test_run_folder_in_use(fails, tmp_path, tiny_weights):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("dear")
+    flags = ["--net", "tiny", "--weights", tiny_weights]
+    assert "mine is not empty" in fails("evolve", *flags, "--out", "mine")
+
+
+CONFIG_MISTAKES = {
+    "speed = 3": "unknown key speed",
+    "sead = 3": "unknown key sead; did you mean seed",
+    "[genetic]\npopulaton = 5": "unknown key genetic.populaton; did you mean population?",
+    "[genetic.growth]\ndepth = 5": "unknown key genetic.growth.depth",
+    "genetic = 5": "genetic must be a table",
+    "[seed]\na = 1": "seed must be a plain value",
+    "[genetic]\npopulation = 'many'": "--genetic.population",
+    "[genetic]\npopulation = 2.5": "--genetic.population",
+    "[genetic]\npopulation = 0": "genetic.population must be 1 or more, got 0",
+    "[genetic.variation]\nsubst = -1": "variation weights must not be negative",
+    "algorithm = 'annealing'": "annealing",
+    "algorithm = 'mount2015'": "objective.scale",
+    "[scene]\nsmooth = 'yes'": "smooth",
+    "seed = -1": "seed must be 0 to",
+    "formulas = [1, 2]": "formulas",
+    "seed = = 3": "not valid TOML",
+}
+
+
+@pytest.mark.parametrize("text", CONFIG_MISTAKES)
+def test_bad_config(fails, tmp_path, text):
+    (tmp_path / "bad.toml").write_text(text)
+    message = fails("evolve", "--config", "bad.toml")
+    assert "bad.toml" in message
+    assert CONFIG_MISTAKES[text] in message
+
+
+FLAG_MISTAKES = {
+    "--genetic.populaton 5": "did you mean --genetic.population",
+    "--formulas many": "--formulas",
+    "--formulas 0": "formulas must be 1 or more, got 0",
+    "--max-length 2": "max_length must be 3 or more",
+    "--scene.size 0": "scene.size must be 1 or more",
+    "--scene.crunch 2015": "2015",
+    "--objective.noise-gate -1": "objective.noise_gate must be 0 or more",
+    "--mount2015.fresh 0.9": "must sum to at most 1",
+    "--genetic.elite 1000": "genetic.elite must be 0 to population",
+    "--dtype float16": "float16",
+    "--target": "name at least one class",
+    "--net sqeezenet": "unknown network 'sqeezenet'; did you mean squeezenet1_1?",
+    "--config": "--config needs a file",
+    "--config absent.toml": "cannot read config absent.toml",
+    "--seeds absent.txt": "absent.txt",
+}
+
+
+@pytest.mark.parametrize("flags", FLAG_MISTAKES)
+def test_bad_flags(fails, flags, tiny_weights):
+    given = ["--weights", tiny_weights, *([] if "--net" in flags else ["--net", "tiny"])]
+    assert FLAG_MISTAKES[flags] in fails("evolve", *given, *flags.split())
+
+
+RENDER_MISTAKES = {
+    "": "render",
+    "x --size 10y10": "--size 10y10",
+    "x --size 0": "--size 0",
+    "x --samples 0": "samples must be 1 or more",
+    "x --out absent/a.png": "cannot write absent/a.png",
+    "absent.png": "absent.png",
+    "plain.png": "carries no formula",
+    "damaged.png": "damaged.png",
+    "bad.json": "not valid JSON",
+    "numbers.json": "item 1: expected a formula",
+    "empty.txt": "holds no formulas",
+    "x y --out one.png": "2 formulas cannot go into one file",
+}
+
+
+@pytest.mark.parametrize("arguments", RENDER_MISTAKES)
+def test_bad_render(fails, tmp_path, arguments):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "plain.png").read_bytes()[:40])
+    (tmp_path / "bad.json").write_text("[")
+    (tmp_path / "numbers.json").write_text("[1, 2]")
+    (tmp_path / "empty.txt").write_text("\n# nothing\n")
+    assert RENDER_MISTAKES[arguments] in fails("render", *arguments.split())
+
+
+def test_word_that_is_neither_file_nor_formula(fails):
+    assert "'picture' is no file, and no formula" in fails("render", "picture", lines=3)
+
+
+def test_unknown_command(fails):
+    assert "unknown command 'evolv'; did you mean evolve?" in fails("evolv")
+
+
+def test_nets_mistakes(fails):
+    assert "unknown network" in fails("nets", "resnet")
+    assert "no class of that name" in fails("nets", "squeezenet1_1", "--target", "crabb")
+
+
+def test_benchmark_mistakes(fails):
+    assert "population must be 1 or more" in fails("benchmark", "--population", "0")
+    assert "absent.json" in fails("benchmark", "--formulas", "absent.json")
+
+
+def test_render_draws_text_at_any_aspect_ratio(tmp_path, capsys):
+    out = tmp_path / "a.png"
+    flags = ["--size", "30x20", "--crunch", "1995", "--smooth", "--z", "0.5", "--out", str(out)]
+    assert main(["render", "( exp x_iy_jx_ky )", *flags]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    with Image.open(out) as image:
+        assert image.size == (30, 20)
+    text = read_png_text(out)
+    assert text["formula"] == "( exp x_iy_jx_ky )"
+    assert (text["z"], text["crunch"], text["smooth"]) == ("0.5", "1995", "True")
+
+
+def test_render_writes_several_formulas_into_a_folder(tmp_path):
+    folder = tmp_path / "some"
+    assert main(["render", "x", "( exp x )", "--size", "8", "--out", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["0001.png", "0002.png"]
+
+
+def test_render_keeps_the_look_of_a_png_unless_told(tmp_path):
+    source, out = tmp_path / "a.png", tmp_path / "b.png"
+    look = {"formula": "x_iy", "z": 0.25, "crunch": "1995", "smooth": True}
+    write_png(source, np.zeros((2, 2, 3), np.uint8), look)
+    assert main(["render", str(source), "--size", "8", "--z", "1", "--out", str(out)]) == 0
+    text = read_png_text(out)
+    assert (text["z"], text["crunch"], text["smooth"]) == ("1.0", "1995", "True")
+
+
+def test_lenient_render_never_complains(tmp_path):
+    out = tmp_path / "a.png"
+    assert main(["render", "( foo", "--lenient", "--size", "8", "--out", str(out)]) == 0
+    assert read_png_text(out)["formula"] == "x_iy"
+
+
+def test_nets_lists_classes_of_a_target(capsys):
+    assert main(["nets", "squeezenet1_1", "--target", "crab"]) == 0
+    found = re.findall(r"^\d+", capsys.readouterr().out, re.M)
+    assert found == ["118", "119", "120", "121", "125"]
+    assert main(["nets"]) == 0
+    assert "squeezenet1_1" in capsys.readouterr().out
+
+
+def test_benchmark_writes_its_figures(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    flags = "--population 8 --max-length 16 --size 8 --repeats 2 --json".split()
+    assert main(["benchmark", *flags, str(out)]) == 0
+    figures = json.loads(out.read_text())
+    rows = {row["part"]: row for row in figures["rows"]}
+    work = rows["lower, interpret and crunch"]
+    expected = 8 * figures["mean_nodes"] * 64 / work["seconds"]
+    assert work["node_pixels_per_second"] == pytest.approx(expected, rel=0.01)
+    assert "node-pixels/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["evolve", "render", "nets", "benchmark"])
+def test_help_explains_every_setting(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out))
+    flags = set(re.findall(r"--[a-z0-9.-]+", text))
+    assert flags > {"--help"}
+    # A setting without a word of explanation shows as a flag followed by its default alone.
+    assert not re.findall(r"--[a-z0-9.-]+ \S+ \(default", text)
+
+
+def test_scripts_run_the_commands():
+    for name in ("evolve", "benchmark"):
+        result = subprocess.run(
+            [sys.executable, ROOT / "scripts" / f"{name}.py", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"evojax-art {name}" in result.stdout

@@ -1,0 +1,168 @@
+import json
+import os
+import signal
+import threading
+import time
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evojax_art.cli import main
+from evojax_art.errors import InputError
+from evojax_art.formula import parse
+from evojax_art.formula_files import read_formulas
+from evojax_art.picture import read_png_text
+from evojax_art.run import targets_of
+
+SMALL = (
+    "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --max-length 24 "
+    "--genetic.population 16 --genetic.offspring 8 --genetic.elite 16 --formulas 64"
+).split()
+
+
+def evolve(*flags):
+    return main(["evolve", *SMALL, *map(str, flags)])
+
+
+@pytest.fixture
+def finished(tiny_weights, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert evolve("--weights", tiny_weights, "--out", folder) == 0
+    return folder, capsys.readouterr()
+
+
+def test_run_leaves_a_folder_to_look_at(finished):
+    folder, printed = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "config.toml",
+        "metrics.jsonl",
+        "records",
+        "records.png",
+        "best.png",
+        "best.txt",
+        "population.txt",
+    }
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["generation"] for row in rows] == list(range(1, 9))
+    assert rows[-1]["formulas"] == 64
+    scores = [row["best_score"] for row in rows]
+    assert scores == sorted(scores)
+    records = sorted((folder / "records").iterdir())
+    assert len(records) == sum(row["is_record"] for row in rows)
+    with Image.open(folder / "records.png") as sheet:
+        assert sheet.width > 192
+    assert "target 0: red crab" in printed.err
+    assert "target 1: green crab" in printed.err
+    assert str(folder) in printed.out
+
+
+def test_records_carry_what_made_them(finished):
+    folder, _ = finished
+    last = sorted((folder / "records").iterdir())[-1]
+    text = read_png_text(last)
+    best = (folder / "best.txt").read_text().strip()
+    assert text["formula"] == best
+    assert text["seed"] == "0"
+    assert int(text["generation"]) >= 1
+    assert 0 < float(text["score"]) <= 1
+    assert (folder / "best.png").read_bytes() == last.read_bytes()
+
+
+def test_render_repeats_a_record(finished, tmp_path):
+    folder, _ = finished
+    out = tmp_path / "again.png"
+    flags = ["--size", "16", "--samples", "1", "--out", str(out)]
+    assert main(["render", str(folder / "best.png"), *flags]) == 0
+    with Image.open(out) as again, Image.open(folder / "best.png") as best:
+        np.testing.assert_array_equal(again, best)
+
+
+def test_saved_config_repeats_the_run(finished, tiny_weights, tmp_path):
+    folder, _ = finished
+    again = tmp_path / "again"
+    assert main(["evolve", "--config", str(folder / "config.toml"), "--out", str(again)]) == 0
+    for name in ("best.txt", "population.txt", "records.png"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_flags_override_the_config(tiny_weights, tmp_path):
+    config = tmp_path / "a.toml"
+    config.write_text("formulas = 8\nseed = 5\n[genetic]\noffspring = 4\n[scene]\nsmooth = true\n")
+    out = tmp_path / "run"
+    flags = ["--weights", str(tiny_weights), "--out", str(out), "--seed", "6"]
+    assert main(["evolve", f"--config={config}", *SMALL[:-2], *flags]) == 0
+    saved = tomllib.loads((out / "config.toml").read_text())
+    assert (saved["seed"], saved["formulas"], saved["scene"]["smooth"]) == (6, 8, True)
+    assert saved["genetic"]["offspring"] == 8  # the flag in SMALL
+
+
+def test_population_seeds_the_next_run(finished, tiny_weights, tmp_path):
+    folder, _ = finished
+    survivors = read_formulas(folder / "population.txt")
+    assert survivors[0] == parse((folder / "best.txt").read_text())
+    out = tmp_path / "next"
+    seeds = ("--seeds", folder / "population.txt")
+    assert evolve("--weights", tiny_weights, "--out", out, *seeds, "--formulas", 8) == 0
+    first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert first["best_score"] == pytest.approx(last["best_score"], rel=1e-5)
+
+
+def test_archive_seeds_in_json(gart, tiny_weights, tmp_path):
+    seeds = gart / "archive_even.json"
+    flags = ("--weights", tiny_weights, "--out", tmp_path / "run", "--seeds", seeds)
+    assert evolve(*flags, "--max-length", 297, "--formulas", 16) == 0
+
+
+@pytest.mark.parametrize("rule", ["log", "code"])
+def test_mount2015_runs(tiny_weights, tmp_path, rule):
+    flags = f"--algorithm mount2015 --mount2015.rule {rule} --mount2015.slots 16".split()
+    flags += "--mount2015.batch 8 --objective.scale probability".split()
+    flags += ["--objective.noise-gate", "0.05", "--weights", tiny_weights]
+    assert evolve(*flags, "--out", tmp_path / "run") == 0
+
+
+def test_score_and_time_limits_stop_a_run(tiny_weights, tmp_path, capsys):
+    flags = ("--weights", tiny_weights, "--formulas", 10**9)
+    assert evolve(*flags, "--out", tmp_path / "a", "--stop-score", 0.0) == 0
+    assert "score 0.0 reached" in capsys.readouterr().out
+    assert evolve(*flags, "--out", tmp_path / "b", "--minutes", 0.001) == 0
+    assert "0.001 minutes are over" in capsys.readouterr().out
+
+
+def test_interrupt_ends_cleanly_with_everything_written(tiny_weights, tmp_path, capsys):
+    folder = tmp_path / "run"
+
+    def interrupt_when_under_way():
+        metrics = folder / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_when_under_way)
+    thread.start()
+    status = evolve("--weights", tiny_weights, "--out", folder, "--formulas", 10**9)
+    thread.join()
+    assert status == 0
+    assert "interrupted" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert read_formulas(folder / "population.txt")
+    assert (folder / "records.png").exists()
+    assert not list(folder.rglob(".*"))
+
+
+def test_default_folders_do_not_overwrite_each_other(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert evolve("--weights", tiny_weights, "--formulas", 8) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["crab-0", "crab-0-2"]
+
+
+def test_all_classes_are_no_target(tiny_net):
+    with pytest.raises(InputError, match="all classes"):
+        targets_of(tiny_net, ("crab", "whale", "goose"))
