@@ -88,23 +88,26 @@ def to_expressions(population: Program) -> list[Expression]:
         InputError: a program that is not valid.
     """
     opcodes, constants, lengths = (np.asarray(field) for field in population)
-    return [
-        _to_expression(opcodes[row, :length], constants[row, :length], row)
-        for row, length in enumerate(lengths)
-    ]
-
-
-def _to_expression(opcode: np.ndarray, constant: np.ndarray, row: int) -> Expression:
-    known = opcode.size > 0 and bool(np.all((opcode > PADDING) & (opcode < len(OPS))))
-    height = np.cumsum(1 - ARITY[opcode]) if known else np.zeros(1)
-    if height.min() < 1 or height[-1] != 1:
-        raise InputError(f"program {row + 1} is not a complete formula; it was damaged or cut off")
-    return Expression(
-        tuple(
+    expressions = []
+    for row, length in enumerate(lengths):
+        opcode, constant = opcodes[row, : max(0, length)], constants[row, : max(0, length)]
+        if len(opcode) != length or not _is_complete(opcode, constant):
+            raise InputError(
+                f"program {row + 1} is not a complete formula; it was damaged or cut off"
+            )
+        nodes = (
             constant_node(components) if code == CONSTANT else Node(OPS[code])
             for code, components in zip(opcode, constant, strict=True)
         )
-    )
+        expressions.append(Expression(tuple(nodes)))
+    return expressions
+
+
+def _is_complete(opcode: np.ndarray, constant: np.ndarray) -> bool:
+    if not (opcode.size and np.all((opcode > PADDING) & (opcode < len(OPS)))):
+        return False
+    height = np.cumsum(1 - ARITY[opcode])
+    return bool(height.min() >= 1 and height[-1] == 1 and np.isfinite(constant).all())
 
 
 def heights(program: Program) -> Int[Array, "L"]:

@@ -23,9 +23,12 @@ from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import Implementation, interpret
 from evojax_art.ops import Coordinates, Quaternion
 from evojax_art.program import Program, encode, to_expressions
+from evojax_art.tape import num_registers
 
 Crunch = Literal["sigmoid", "1995"]
-TILE = 256  # points per tile: 4 kB a register, so that a formula's registers stay in the L1 cache
+TILE = 256  # points per tile on a CPU: 4 kB a register, so that they stay in the L1 cache
+_GPU_TILE = 4096  # and elsewhere, where a tile is a kernel launch per instruction,
+_GPU_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
 _BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
 _BAND_POINTS = 1 << 20  # points per step of a large picture
 
@@ -43,7 +46,7 @@ def evaluate(
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
     Non-finite values are returned as they come.
     """
-    _check_size(height, width, 1)
+    _check(height, width)
     if implementation == "reference":
         rows, columns = np.mgrid[:height, :width]
         shorter = min(height, width)
@@ -83,9 +86,7 @@ def render(
     Raises:
         InputError: sizes or samples below 1, or an unknown crunch.
     """
-    _check_size(height, width, samples)
-    if crunch not in get_args(Crunch):
-        raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
+    _check(height, width, samples, crunch)
     return _render(
         population, jnp.float32(z), height, width, crunch, smooth, samples, implementation
     )
@@ -122,7 +123,7 @@ def render_large(
     Raises:
         InputError: as `render`, or a formula that does not parse.
     """
-    _check_size(height, width, samples)
+    _check(height, width, samples, crunch)
     expression = parse(formula) if isinstance(formula, str) else formula
     population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
     rows = min(height, max(1, _BAND_POINTS // (width * samples**2)))
@@ -176,10 +177,12 @@ def smooth_plus(
     return plus(images * weight) / plus(weight[None])
 
 
-def _check_size(height: int, width: int, samples: int) -> None:
+def _check(height: int, width: int, samples: int = 1, crunch: str = "sigmoid") -> None:
     for name, value in (("height", height), ("width", width), ("samples", samples)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
+    if crunch not in get_args(Crunch):
+        raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
 
 
 def _rounded_capacity(length: int) -> int:
@@ -189,7 +192,7 @@ def _rounded_capacity(length: int) -> int:
 
 @partial(jax.jit, static_argnames=("height", "width", "implementation"))
 def _evaluate(population, z, height, width, implementation):
-    points = _tiles(jnp.int32(0), height, height, width, 1)
+    points = _tiles(jnp.int32(0), height, width, 1, _tile_size(population))
     at = _coordinates(points, z, height, width)
     kept = interpret(population, at, jnp.stack, implementation)
     return _untile(kept, height, width)
@@ -221,7 +224,7 @@ def _render_rows(
     samples: int,
     implementation: Implementation = "xla",
 ) -> Float[Array, "P R W 3"]:
-    points = _tiles(first_row, num_rows, height, width, samples)
+    points = _tiles(first_row, num_rows, width, samples, _tile_size(population))
     at = _coordinates(points, z, height, width)
 
     def colours(value: Quaternion) -> Float[Array, "3 D"]:
@@ -231,11 +234,18 @@ def _render_rows(
     return _untile(interpret(population, at, colours, implementation), num_rows, width)
 
 
-def _tiles(first_row, num_rows: int, height: int, width: int, samples: int):
+def _tile_size(population: Program) -> int:
+    if jax.default_backend() == "cpu":
+        return TILE
+    num_formulas, capacity = population.opcode.shape
+    bytes_per_point = num_formulas * num_registers(capacity) * 16
+    return max(TILE, min(_GPU_TILE, _GPU_REGISTERS // bytes_per_point))
+
+
+def _tiles(first_row: Int[Array, ""], num_rows: int, width: int, samples: int, tile: int):
     """Column and row, in half pixels, of every sample: two arrays [tiles, samples**2 * D]."""
-    del height
     num_pixels = num_rows * width
-    pixels_per_tile = max(1, min(TILE // samples**2, num_pixels))
+    pixels_per_tile = max(1, min(tile // samples**2, num_pixels))
     num_tiles = -(-num_pixels // pixels_per_tile)
     index = jnp.arange(num_tiles * pixels_per_tile).reshape(num_tiles, 1, pixels_per_tile)
     offset = (2 * np.arange(samples) - (samples - 1)) / samples  # of a sample, in half pixels

@@ -252,7 +252,6 @@ def test_wrong_settings_of_evaluate_and_render_large():
         ea.render_large("( exp )", 4, 4)
 
 
-@pytest.mark.xfail(reason="render_large takes any crunch but 1995 for sigmoid")
 def test_render_large_refuses_an_unknown_crunch():
     with pytest.raises(InputError, match="unknown crunch"):
         ea.render_large("x", 4, 4, crunch="1996")

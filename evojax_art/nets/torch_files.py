@@ -86,11 +86,11 @@ class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict] = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}
 
     def _set_items(self):
-        items = self.pop_mark()
+        items = self.pop_mark()  # pyright: ignore[reportAttributeAccessIssue]
         self.stack[-1].update(_dictionary(zip(items[::2], items[1::2], strict=True)))
 
     def _set_item(self):
-        self.metastack.append(self.stack[:-2])
+        self.metastack.append(self.stack[:-2])  # pyright: ignore[reportAttributeAccessIssue]
         self.stack = self.stack[-2:]
         self._set_items()
 
