@@ -93,17 +93,22 @@ def parse(text: str, *, lenient: bool = False) -> Expression:
 
 def to_text(expression: Expression) -> str:
     """Canonical text: `( op arg arg )`, single spaces, bare leaves; `parse` reads it back equal."""
-    stack: list[str] = []
-    for op, constant in expression.postfix:
-        if constant is not None:
-            stack.append("( q " + " ".join(map(_number_text, constant)) + " )")
-        elif op.arity:
-            operands = stack[-op.arity :]
-            del stack[-op.arity :]
-            stack.append(f"( {op.name} {' '.join(operands)} )")
-        else:
-            stack.append(op.name)
-    return stack[0]
+    backwards: list[str] = []
+    open_: list[tuple[str, int]] = []  # operators, and how many operands each still lacks
+    for op, constant in reversed(expression.postfix):
+        if op.arity:
+            backwards.append(")")
+            open_.append((op.name, op.arity))
+            continue
+        numbers = "" if constant is None else " ".join(map(_number_text, constant))
+        backwards.append(f"( q {numbers} )" if constant is not None else op.name)
+        while open_:
+            name, missing = open_.pop()
+            if missing > 1:
+                open_.append((name, missing - 1))
+                break
+            backwards += [name, "("]
+    return " ".join(reversed(backwards))
 
 
 def constant_node(components) -> Node:
@@ -131,15 +136,20 @@ def _subtree_start(postfix: tuple[Node, ...], end: int) -> int:
 
 
 def _from_prefix(prefix: list[Node]) -> Expression:
-    stack: list[list[Node]] = []
-    for node in reversed(prefix):
-        operands = [stack.pop() for _ in range(node.op.arity)]
-        merged = operands[0] if operands else []
-        for operand in operands[1:]:
-            merged.extend(operand)
-        merged.append(node)
-        stack.append(merged)
-    return Expression(tuple(stack[0]))
+    postfix: list[Node] = []
+    open_: list[tuple[Node, int]] = []  # operators, and how many operands each still lacks
+    for node in prefix:
+        if node.op.arity:
+            open_.append((node, node.op.arity))
+            continue
+        postfix.append(node)
+        while open_:
+            operator, missing = open_.pop()
+            if missing > 1:
+                open_.append((operator, missing - 1))
+                break
+            postfix.append(operator)
+    return Expression(tuple(postfix))
 
 
 def _lookup(name: str) -> Op | None:

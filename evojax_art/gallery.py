@@ -38,11 +38,17 @@ def contact_sheet(
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left = _MARGIN + index % columns * step_x
         top = _MARGIN + index // columns * step_y
-        image = Image.fromarray(picture)
-        image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        image = Image.fromarray(thumbnail(picture, cell))
         sheet.paste(image, (left + (cell - image.width) // 2, top + (cell - image.height) // 2))
         draw.text((left + cell / 2, top + cell + 2), caption, _INK, font, anchor="ma")
     return np.asarray(sheet)
+
+
+def thumbnail(picture: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture, made smaller where needed to fit a square."""
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -154,6 +154,7 @@ def to_bytes(images: Float[Array, "..."]) -> UInt8[np.ndarray, "..."]:
     return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
+@jax.jit
 def smooth_plus(
     images: Float[Array, "P H W 3"], row_inside: Array | np.ndarray | None = None
 ) -> Float[Array, "P H W 3"]:

@@ -12,6 +12,7 @@ population.txt   the surviving formulas, best first, as `evolve --seeds` takes t
 import json
 import platform
 import re
+import shutil
 import signal
 import threading
 import time
@@ -36,7 +37,7 @@ from evojax_art.errors import InputError
 from evojax_art.evolution import Evolution, EvolutionState, Summary
 from evojax_art.formula import Expression
 from evojax_art.formula_files import read_formulas
-from evojax_art.gallery import contact_sheet, spread
+from evojax_art.gallery import contact_sheet, spread, thumbnail
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier, find_classes
 from evojax_art.nets.weights import load_net
@@ -45,6 +46,7 @@ from evojax_art.program import Program, encode, take, to_expressions
 from evojax_art.render import render_large
 
 _SHEET_CELLS = 24  # records on the contact sheet
+_SHEET_CELL = 192  # pixels
 _PLAIN_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
@@ -132,6 +134,7 @@ class _Run:
         self._folder = folder
         self._console = console
         self._records: list[Record] = []
+        self._thumbnails: list[np.ndarray] = []  # of the records
         self._formulas = 0
         self._started = time.monotonic()
 
@@ -209,17 +212,20 @@ class _Run:
             "Software": f"evojax_art {version('evojax-art')}",
         }
         write_png(path, picture, text)
-        write_png(self._folder / "best.png", picture, text)
+        with written_whole(self._folder / "best.png") as temporary:
+            shutil.copyfile(path, temporary)
         write_text(self._folder / "best.txt", f"{formula}\n")
         self._records.append(Record(path, score, noise, generation, formula))
+        self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
         self._write_sheet()
 
     def _write_sheet(self) -> None:
-        shown = [self._records[index] for index in spread(len(self._records), _SHEET_CELLS)]
-        pictures = [np.asarray(Image.open(record.path).convert("RGB")) for record in shown]
-        captions = [f"{100 * record.score:.3g} %  gen {record.generation}" for record in shown]
+        shown = spread(len(self._records), _SHEET_CELLS)
+        records = [self._records[index] for index in shown]
+        captions = [f"{100 * record.score:.3g} %  gen {record.generation}" for record in records]
+        sheet = contact_sheet([self._thumbnails[n] for n in shown], captions, cell=_SHEET_CELL)
         with written_whole(self._folder / "records.png") as temporary:
-            Image.fromarray(contact_sheet(pictures, captions)).save(temporary, format="PNG")
+            Image.fromarray(sheet).save(temporary, format="PNG")
 
     def _save_population(self, state: EvolutionState) -> None:
         order = np.argsort(-np.asarray(state.algorithm.fitness), kind="stable")

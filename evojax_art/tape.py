@@ -140,7 +140,6 @@ def _link(program: Program) -> _Values:
         position, mode="drop"
     )
     root = value_of[program.length - 1]
-    last_use = last_use.at[root].set(program.capacity)
     return _Values(computed, leaf, first, second, last_use, root)
 
 
