@@ -140,7 +140,7 @@ FLAG_MISTAKES = {
     "--scene.crunch 2015": "2015",
     "--objective.noise-gate -1": "objective.noise_gate must be 0 or more",
     "--mount2015.fresh 0.9": "must sum to at most 1",
-    "--genetic.elite 1000": "genetic.elite must be 0 to population",
+    "--genetic.parsimony -1": "genetic.parsimony must be 0 or more",
     "--dtype float16": "float16",
     "--target": "name at least one class",
     "--net sqeezenet": "unknown network 'sqeezenet'; did you mean squeezenet1_1?",

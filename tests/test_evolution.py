@@ -15,7 +15,7 @@ from evojax_art.program import decode, encode, is_valid
 SCENE = SceneConfig(size=8)
 CAPACITY = 24
 ALGORITHMS = {
-    "genetic": Genetic(population=24, offspring=16, elite=8),
+    "genetic": Genetic(population=24, offspring=16),
     "mount2015 log": Mount2015(rule="log", slots=24, batch=8),
     "mount2015 code": Mount2015(rule="code", slots=24, batch=16),
 }
@@ -101,7 +101,7 @@ def test_no_compilation_after_the_first_generation(tiny_net, algorithm):
 
 def test_a_generation_makes_no_python_call_per_individual(tiny_net):
     def calls_in_a_step(size):
-        algorithm = Genetic(population=size, offspring=size, elite=4)
+        algorithm = Genetic(population=size, offspring=size)
         evolution = make_evolution(tiny_net, algorithm)
         state, _ = evolution.step(evolution.init(jax.random.key(0)))
         state, _ = evolution.step(state)

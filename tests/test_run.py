@@ -18,7 +18,7 @@ from evojax_art.run import targets_of
 
 SMALL = (
     "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --max-length 24 "
-    "--genetic.population 16 --genetic.offspring 8 --genetic.elite 16 --formulas 64"
+    "--genetic.population 16 --genetic.offspring 8 --formulas 64"
 ).split()
 
 

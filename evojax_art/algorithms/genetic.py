@@ -1,9 +1,9 @@
 """A genetic algorithm with overlapping generations.
 
-Every generation, tournaments choose hosts and donors, variation makes children, and parents and
-children compete for the places of the next population. A few things keep it from settling early or
-bloating: some children are fresh random formulas; of equal pictures, which have equal fitness, only
-the shortest formula stays; and every node costs a little fitness in every comparison.
+Every generation, tournaments choose hosts and donors, variation makes children, and the best of
+parents and children survive. A few things keep it from settling early or bloating: some children
+are fresh random formulas; of equal pictures, which have equal fitness, only the shortest formula
+stays; and every node costs a little fitness in every comparison.
 """
 
 from dataclasses import dataclass, field
@@ -36,19 +36,14 @@ class Genetic:
         population: survivors, P.
         offspring: children evaluated per generation, O.
         tournament: entrants per parent; larger is greedier.
-        elite: the best individuals that always survive.
-        survival_noise: how much luck decides about the other places: 0 takes the best, 1 hardly
-            looks at fitness.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child.
         growth: how random formulas grow.
     """
 
     population: int = 256
-    offspring: int = 128
+    offspring: int = 64
     tournament: int = 4
-    elite: int = 32
-    survival_noise: float = 0.1
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
@@ -57,10 +52,8 @@ class Genetic:
         for name in ("population", "offspring", "tournament"):
             if getattr(self, name) < 1:
                 raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.elite <= self.population:
-            raise InputError(f"genetic.elite must be 0 to population, got {self.elite}")
-        if min(self.survival_noise, self.parsimony) < 0:
-            raise InputError("genetic.survival_noise and genetic.parsimony must be 0 or more")
+        if self.parsimony < 0:
+            raise InputError(f"genetic.parsimony must be 0 or more, got {self.parsimony}")
 
     @property
     def num_offspring(self) -> int:
@@ -72,7 +65,7 @@ class Genetic:
         queue = starters(key, capacity, self.growth, self.population, seeds)
         return State(
             population=take(queue, jnp.arange(self.population)),
-            fitness=jnp.full(self.population, EMPTY),
+            fitness=jnp.full(self.population, EMPTY, jnp.float32),
             queue=queue,
             asked=jnp.int32(0),
         )
@@ -105,16 +98,14 @@ class Genetic:
         offspring: Program,
         fitness: Float[Array, "O"],
     ) -> "State":
-        """Parents and children compete; of equal fitness only the shortest formula remains."""
+        """The best of parents and children; of equal fitness, the shortest formula."""
+        del key  # chance has no say in survival
         everyone = concatenate(state.population, offspring)
         fitness = jnp.concatenate([state.fitness, fitness])
         fitness = jnp.where(repeats(fitness, everyone.length), EMPTY, fitness)
-        rank = jnp.argsort(jnp.argsort(-self._standing(fitness, everyone)))
-        luck = jax.random.gumbel(key, rank.shape) * (self.survival_noise * rank.shape[0])
-        order = jnp.where(rank < self.elite, rank - 1e6, rank - luck)
-        order = order.at[jnp.argmax(fitness)].set(-jnp.inf)  # the best, however long
-        order = jnp.where(fitness == EMPTY, jnp.inf, order)
-        survivors = jnp.argsort(order)[: self.population]
+        standing = jnp.where(fitness == EMPTY, -jnp.inf, self._standing(fitness, everyone))
+        standing = standing.at[jnp.argmax(fitness)].set(jnp.inf)  # the best stays, however long
+        survivors = jnp.argsort(-standing)[: self.population]
         return State(
             population=take(everyone, survivors),
             fitness=fitness[survivors],

@@ -84,7 +84,7 @@ class Mount2015:
             queue = starters(key, capacity, self.growth, self.slots, None)
         return State(
             population=take(queue, jnp.arange(self.slots)),
-            fitness=jnp.full(self.slots, EMPTY),
+            fitness=jnp.full(self.slots, EMPTY, jnp.float32),
             queue=queue,
             archive=seeds,
             asked=jnp.int32(0),
