@@ -222,7 +222,7 @@ class _Run:
     def _write_sheet(self) -> None:
         shown = spread(len(self._records), _SHEET_CELLS)
         records = [self._records[index] for index in shown]
-        captions = [f"{100 * record.score:.3g} %  gen {record.generation}" for record in records]
+        captions = [f"{100 * record.score:.4g} %  gen {record.generation}" for record in records]
         sheet = contact_sheet([self._thumbnails[n] for n in shown], captions, cell=_SHEET_CELL)
         with written_whole(self._folder / "records.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")

@@ -69,10 +69,14 @@ def lower(program: Program) -> Tape:
         return jnp.where(leaf >= 0, leaf, NUM_LEAVES + register[node])
 
     # Nodes that are instructions move to the front, in order.
+    position = jnp.arange(capacity)
     slot = jnp.where(values.computed, jnp.cumsum(values.computed) - 1, capacity)
+    source = jnp.zeros_like(position).at[slot].set(position, mode="drop")
+    length = jnp.sum(values.computed, dtype=jnp.int32)
 
     def pack(field: Array) -> Array:
-        return jnp.zeros_like(field).at[slot].set(field, mode="drop")
+        shape = (capacity,) + (1,) * (field.ndim - 1)
+        return jnp.where((position < length).reshape(shape), field[source], 0)
 
     return Tape(
         opcode=pack(program.opcode),
@@ -80,7 +84,7 @@ def lower(program: Program) -> Tape:
         first=pack(operand(values.first)),
         second=pack(operand(values.second)),
         constant=pack(program.constant),
-        length=jnp.sum(values.computed, dtype=jnp.int32),
+        length=length,
         result=operand(values.root),
     )
 
@@ -120,9 +124,9 @@ def _link(program: Program) -> _Values:
 
     # The frame of a node is the innermost subst whose right side encloses it: the nearest one
     # behind it whose right side begins no later.
-    encloses = is_subst[None, :] & (start[before][None, :] <= position[:, None])
-    encloses &= position[None, :] > position[:, None]
-    owner = jnp.min(jnp.where(encloses, position[None, :], program.capacity), axis=1)
+    encloses = is_subst[:, None] & (start[before][:, None] <= position[None, :])
+    encloses &= position[:, None] > position[None, :]
+    owner = jnp.min(jnp.where(encloses, position[:, None], program.capacity), axis=0)
     in_frame = owner < program.capacity
     frame = left_root[jnp.where(in_frame, owner, 0)]
 
@@ -159,7 +163,7 @@ def _allocate(values: _Values, num_own: int) -> Int[Array, "L"]:
         ):
             ends = values.computed[node] & is_computed & (values.last_use[operand] == node)
             free = free | (ends & (own == register[operand]))
-        chosen = jnp.argmax(free).astype(jnp.int32)
+        chosen = jnp.min(jnp.where(free, own, num_own - 1))  # argmax would not vectorise on a CPU
         keeps = values.computed[node] & (values.last_use[node] > node)
         free = free & ~(keeps & (own == chosen))
         return (free, register.at[node].set(chosen)), None

@@ -209,3 +209,14 @@ def test_mount2015_draws_from_the_archive():
     state = algorithm.init(jax.random.key(0), CAPACITY, archive)
     children = algorithm.ask(jax.random.key(1), state._replace(asked=jnp.int32(1000)))
     assert set(decode(children)) == {"( exp x )", "( inv y )"}
+
+
+def test_mount2015_starts_from_the_archive_as_each_rule_says():
+    archive = encode([f"( + x ( q {n} 0 0 0 ) )" for n in range(30)], max_length=CAPACITY)
+    known = set(decode(archive))
+    for rule, from_archive, distinct in (("log", 10, 10), ("code", 20, 8)):
+        algorithm = Mount2015(rule=rule, slots=20, batch=4)
+        queue = decode(algorithm.init(jax.random.key(0), CAPACITY, archive).queue)
+        assert len(queue) == 20
+        assert sum(text in known for text in queue) == from_archive
+        assert len(known & set(queue)) == distinct

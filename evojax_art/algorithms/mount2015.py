@@ -8,16 +8,16 @@ children the same way, from slots chosen uniformly:
     35 %  crossover at uniform nodes
     then half of the bred ones mutate one node
 
-`log` (as run): batches of 20 for 400 slots; a child overwrites the first of up to 5 random slots
-that scores lower.
-`code` (as published): 100 children for 200 slots; a child passes if it scores above the 89th of
-the 100 sorted scores or reaches the record, and then takes each of 5 random slots with probability
-s / (s + slot's s).
+`log` (as run): batches of 20 for 400 slots, half of which start with formulas of the archive; a
+child overwrites the first of up to 5 random slots that scores lower.
+`code` (as published): 100 children for 200 slots, which start with 8 formulas of the archive; a
+child passes if it scores above the 89th of the 100 sorted scores or reaches the record, and then
+takes each of 5 random slots with probability s / (s + slot's s).
 
 Scores are probabilities, so the objective's scale must be "probability".
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import jax
@@ -30,6 +30,7 @@ from evojax_art.program import Program, take
 from evojax_art.variation import GrowthConfig, breed_subst, crossover, grow, mutate_point
 
 _TRIES = 5  # slots that a child may try
+_CODE_STARTERS = 8  # archive formulas that fill the slots under the rule `code`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,12 @@ class Mount2015:
         slots: size of the population.
         batch: children per generation.
         fresh: share of children that are fresh.
-        archive_share: share of the fresh ones that are seeds, where seeds are given.
+        archive_share: share of the fresh ones, and of the starters of `log`, that are seeds, where
+            seeds are given.
         subst: share of children bred by `subst`; the rest are crossovers.
         mutation: share of the bred ones that mutate.
-        growth: how random trees grow; depth 7 for the starters and 8 for fresh ones in 2015, here
-            one depth for both.
+        starter_depth: levels of a random starter.
+        growth: how random trees grow.
     """
 
     rule: Literal["log", "code"] = "log"
@@ -55,10 +57,11 @@ class Mount2015:
     archive_share: float = 0.5
     subst: float = 0.35
     mutation: float = 0.5
-    growth: GrowthConfig = field(default_factory=lambda: GrowthConfig(max_depth=7))
+    starter_depth: int = 7
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
 
     def __post_init__(self):
-        for name in ("slots", "batch"):
+        for name in ("slots", "batch", "starter_depth"):
             if getattr(self, name) < 1:
                 raise InputError(f"mount2015.{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("fresh", "archive_share", "subst", "mutation"):
@@ -73,15 +76,18 @@ class Mount2015:
         return self.batch
 
     def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> "State":
-        """Empty slots; the queue holds the starters, half of them seeds where there are any."""
+        """Empty slots; the queue holds the starters, as many as slots."""
+        archive_key, key = jax.random.split(key)
+        growth = replace(self.growth, max_depth=self.starter_depth)
+        chosen = None
         if seeds is not None:
-            wanted = max(1, int(self.slots * self.archive_share))
-            archive_key, key = jax.random.split(key)
-            num_seeds = seeds.length.shape[0]
-            chosen = jax.random.permutation(archive_key, num_seeds)[: min(wanted, num_seeds)]
-            queue = starters(key, capacity, self.growth, self.slots, take(seeds, chosen))
-        else:
-            queue = starters(key, capacity, self.growth, self.slots, None)
+            shuffled = jax.random.permutation(archive_key, seeds.length.shape[0])
+            if self.rule == "log":
+                chosen = take(seeds, shuffled[: int(self.slots * self.archive_share)])
+            else:
+                few = shuffled[:_CODE_STARTERS]
+                chosen = take(seeds, few[jnp.arange(self.slots) % few.shape[0]])
+        queue = starters(key, capacity, growth, self.slots, chosen)
         return State(
             population=take(queue, jnp.arange(self.slots)),
             fitness=jnp.full(self.slots, EMPTY, jnp.float32),
