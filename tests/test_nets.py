@@ -52,6 +52,7 @@ def noise(*shape) -> jnp.ndarray:
 
 def test_probabilities_are_those_of_the_reference(trained, pictures, reference):
     probabilities = trained.probabilities(pictures)
+    print(f"largest difference of a probability {np.abs(probabilities - reference['probs']).max()}")
     np.testing.assert_allclose(probabilities, reference["probs"], rtol=0, atol=1e-5)
     best, expected = (
         np.argsort(-np.asarray(x))[:, :5] for x in (probabilities, reference["probs"])

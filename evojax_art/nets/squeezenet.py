@@ -38,6 +38,7 @@ class Fire(nnx.Module):
         self.expand3x3 = nnx.Conv(squeezed, expanded, (3, 3), padding=1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H W D"]:
+        """D is twice the expanded channels, those of the 1x1 branch first."""
         x = jax.nn.relu(self.squeeze(x))
         return jax.nn.relu(jnp.concatenate([self.expand1x1(x), self.expand3x3(x)], axis=-1))
 
