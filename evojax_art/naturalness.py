@@ -43,6 +43,46 @@ def denoise_tv_chambolle(
     with the stopping rule of `skimage.restoration.denoise_tv_chambolle`.
     """
     planes = images.transpose(0, 3, 1, 2)  # the long axis last, for the vector units
+    shape = planes.shape
+
+    def batched(planes):
+        return _denoise(planes, weight, eps, max_num_iter)
+
+    def one_by_one(planes):
+        # On a CPU a plane's fields stay in cache, and nobody waits for the slowest of a batch.
+        singles = planes.reshape(-1, 1, 1, *shape[2:])
+        return jax.lax.map(batched, singles).reshape(shape)
+
+    denoised = jax.lax.platform_dependent(planes, cpu=one_by_one, default=batched)
+    return denoised.transpose(0, 2, 3, 1)
+
+
+def total_variation(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
+    """Mean length of the colour gradient from pixel to pixel, in [0, sqrt(2)]; differentiable.
+
+    A smooth cousin of the noise measure, and far cheaper: no iteration. The length is that of one
+    channel's gradient; a small constant under the root keeps its derivative finite on flat areas.
+    """
+    down, right = _gradient(images.transpose(0, 3, 1, 2))
+    return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-12), axis=(1, 2, 3))
+
+
+class _State(NamedTuple):
+    """Chambolle's iteration; `down` and `right` are the dual field."""
+
+    iteration: Array
+    down: Float[Array, "P C H W"]
+    right: Float[Array, "P C H W"]
+    density: Float[Array, "P C H W"]
+    first_energy: Float[Array, "P C"]
+    settled: Bool[Array, "P C"]
+    last: Float[Array, "P C H W"]
+
+
+def _denoise(
+    planes: Float[Array, "P C H W"], weight: float, eps: float, max_num_iter: int
+) -> Float[Array, "P C H W"]:
+    """All planes at once, each until it has settled."""
 
     def iterate(state: _State) -> _State:
         divergence = _divergence(state.down, state.right)
@@ -79,29 +119,7 @@ def denoise_tv_chambolle(
     start = jnp.zeros(planes.shape[:2], planes.dtype)
     state = _State(jnp.int32(0), zeros, zeros, zeros, start, start > 0, zeros)
     state = jax.lax.while_loop(unfinished, iterate, state)
-    return (planes + state.last).transpose(0, 2, 3, 1)
-
-
-def total_variation(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
-    """Mean length of the colour gradient from pixel to pixel, in [0, sqrt(2)]; differentiable.
-
-    A smooth cousin of the noise measure, and far cheaper: no iteration. The length is that of one
-    channel's gradient; a small constant under the root keeps its derivative finite on flat areas.
-    """
-    down, right = _gradient(images.transpose(0, 3, 1, 2))
-    return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-12), axis=(1, 2, 3))
-
-
-class _State(NamedTuple):
-    """Chambolle's iteration; `down` and `right` are the dual field."""
-
-    iteration: Array
-    down: Float[Array, "P C H W"]
-    right: Float[Array, "P C H W"]
-    density: Float[Array, "P C H W"]
-    first_energy: Float[Array, "P C"]
-    settled: Bool[Array, "P C"]
-    last: Float[Array, "P C H W"]
+    return planes + state.last
 
 
 def _plane_sums(planes: Float[Array, "P C H W"]) -> Float[Array, "P C"]:
