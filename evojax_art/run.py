@@ -104,7 +104,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     seeds = _read_seeds(config)
     folder = _make_folder(config)
     for index in targets:
-        console.print(f"target {index}: {net.classes[index]}", markup=False)
+        console.print(f"target {index}: {net.classes[index]}", markup=False, soft_wrap=True)
     evolution = Evolution(
         config.chosen_algorithm,
         net,
@@ -250,7 +250,8 @@ class _Run:
         ]
         if self._records:
             parts.append(f"noise {self._records[-1].noise:.3f}")
-        parts.append(f"{self._formulas}/{self._config.formulas} formulas")
+        limit = "" if self._config.minutes else f"/{self._config.formulas}"
+        parts.append(f"{self._formulas}{limit} formulas")
         if self._formulas > first:
             rate = (self._formulas - first) / seconds
             left = max(0.0, (self._config.formulas - self._formulas) / rate)

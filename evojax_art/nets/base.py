@@ -7,6 +7,7 @@ from importlib import resources
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError, suggest
@@ -29,7 +30,7 @@ class Classifier(nnx.Module):
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
         """Logits of preprocessed pictures, in `dtype`."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier, read_class_names
@@ -46,7 +47,7 @@ class Fire(nnx.Module):
 class SqueezeNet(Classifier):
     """SqueezeNet 1.1 with ImageNet's 1000 classes."""
 
-    def __init__(self, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.classes = class_names()
         self.size = 224
         self.mean = (0.485, 0.456, 0.406)
