@@ -75,4 +75,6 @@ def read_png_text(path: Path) -> dict[str, str]:
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a PNG picture") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise InputError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
