@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-GATE = 0.05  # noise at or above this scored zero in 2015
 GATE_WEIGHT = 0.2
 _STEP = 0.25  # 1 / (2 * number of axes): the largest step for which the iteration converges
 

@@ -197,7 +197,7 @@ def breed_subst(key: Key[Array, ""], host: Program, donor: Program) -> Program:
     joined = splice(left, left.length, left.length, right, jnp.int32(0), right.length)
     last = jnp.arange(host.capacity) == length - 1
     joined = Program(jnp.where(last, SUBST, joined.opcode), joined.constant, length)
-    return _select(length <= host.capacity, joined, crossover(fallback_key, host, donor))
+    return either(length <= host.capacity, joined, crossover(fallback_key, host, donor))
 
 
 def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: int) -> Program:
@@ -265,7 +265,7 @@ def perturb_constant(key: Key[Array, ""], host: Program) -> Program:
     child = Program(
         host.opcode.at[node].set(CONSTANT), host.constant.at[node].set(moved), host.length
     )
-    return _select(jnp.any(is_constant), child, mutate_point(fallback_key, host))
+    return either(jnp.any(is_constant), child, mutate_point(fallback_key, host))
 
 
 def shrink(key: Key[Array, ""], host: Program) -> Program:
@@ -339,5 +339,6 @@ def _choose_subtree(
     return starts[node], node + 1
 
 
-def _select(condition: Bool[Array, ""], one: Program, other: Program) -> Program:
+def either(condition: Bool[Array, ""], one: Program, other: Program) -> Program:
+    """`one` where the condition holds, else `other`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

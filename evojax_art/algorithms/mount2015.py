@@ -27,7 +27,14 @@ from jaxtyping import Array, Float, Int, Key
 from evojax_art.algorithms.base import EMPTY, from_queue, select, starters
 from evojax_art.errors import InputError
 from evojax_art.program import Program, take
-from evojax_art.variation import GrowthConfig, breed_subst, crossover, grow, mutate_point
+from evojax_art.variation import (
+    GrowthConfig,
+    breed_subst,
+    crossover,
+    either,
+    grow,
+    mutate_point,
+)
 
 _TRIES = 5  # slots that a child may try
 _CODE_STARTERS = 8  # archive formulas that fill the slots under the rule `code`
@@ -150,19 +157,19 @@ class Mount2015:
         parents = jax.random.randint(keys[0], (2,), 0, self.slots)
         host, donor = take(state.population, parents[0]), take(state.population, parents[1])
         kind, mutates = jax.random.uniform(keys[1], (2,))
-        bred = _either(
+        bred = either(
             kind < self.fresh + self.subst,
             breed_subst(keys[2], host, donor),
             crossover(keys[2], host, donor),
         )
-        bred = _either(mutates < self.mutation, mutate_point(keys[3], bred, 0.5), bred)
+        bred = either(mutates < self.mutation, mutate_point(keys[3], bred, 0.5), bred)
         fresh = grow(keys[4], host.capacity, self.growth)
         if state.archive is not None:
             number = state.archive.length.shape[0]
             from_archive = take(state.archive, jax.random.randint(keys[5], (), 0, number))
             share = self.fresh * self.archive_share
-            fresh = _either(kind < share, from_archive, fresh)
-        return _either(kind < self.fresh, fresh, bred)
+            fresh = either(kind < share, from_archive, fresh)
+        return either(kind < self.fresh, fresh, bred)
 
 
 class State(NamedTuple):
@@ -181,7 +188,3 @@ class State(NamedTuple):
     queue: Program
     archive: Program | None
     asked: Int[Array, ""]
-
-
-def _either(condition: Array, one: Program, other: Program) -> Program:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
