@@ -21,7 +21,7 @@ from rich.table import Table
 from evojax_art.errors import InputError
 from evojax_art.formula_files import read_formulas
 from evojax_art.naturalness import tv_noise
-from evojax_art.nets.weights import cached_path, load_net
+from evojax_art.nets.weights import DEFAULT, load_net, weights_path
 from evojax_art.picture import write_text
 from evojax_art.program import Program, encode
 from evojax_art.render import render
@@ -41,7 +41,8 @@ class BenchmarkConfig:
         repeats: timed runs per row, after one that compiles.
         seed: of the random population.
         net: the network to measure.
-        weights: its weights; the row is left out where there are none.
+        weights: its weights file; by default the one in this package or the cache. The row is left
+            out where there are none.
         json: write the figures to this file too.
     """
 
@@ -51,7 +52,7 @@ class BenchmarkConfig:
     size: int = 64
     repeats: int = 5
     seed: int = 0
-    net: str = "squeezenet1_1"
+    net: str = DEFAULT
     weights: Path | None = None
     json: Path | None = None
 
@@ -112,7 +113,7 @@ def benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         ("TV noise", jax.jit(tv_noise), (images,), None),
         ("variation", jax.jit(children), (keys, population), None),
     ]
-    if config.weights is not None or cached_path(config.net).exists():
+    if config.weights is not None or weights_path(config.net).exists():
         graph, weights = nnx.split(load_net(config.net, config.weights))
         judge = jax.jit(lambda weights, images: nnx.merge(graph, weights).logits(images))
         parts.append((f"network, {config.net}", judge, (weights, images[:64]), None))

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from evojax_art.benchmark import BenchmarkConfig, benchmark
-from evojax_art.config import RunConfig, parse_flags, read_config
+from evojax_art.config import RunConfig, parse_flags, with_config
 from evojax_art.errors import InputError, suggest
 from evojax_art.formula import Expression, FormulaError, parse
 from evojax_art.formula_files import read_formulas
 from evojax_art.nets.base import find_classes
-from evojax_art.nets.weights import REGISTRY, cached_path, download, lookup
+from evojax_art.nets.weights import DEFAULT, REGISTRY, download, lookup, weights_path
 from evojax_art.picture import read_png_text, write_png
 from evojax_art.render import Crunch, render_large
 from evojax_art.run import run
@@ -129,19 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evolve(flags: list[str]) -> None:
     prog = "evojax-art evolve"
-    position = next((n for n, flag in enumerate(flags) if re.match(r"--config(=|$)", flag)), None)
-    if position is not None:
-        _, equals, name = flags[position].partition("=")
-        if not equals and position + 1 == len(flags):
-            raise InputError(f"--config needs a file (see {prog} --help)")
-        path = name if equals else flags[position + 1]
-        flags = read_config(Path(path)) + flags  # later flags override earlier ones
+    flags = with_config(flags, RunConfig, prog)
     config = parse_flags(EvolveCommand, flags, prog).run
     outcome = run(config)
     print(f"stopped: {outcome.reason}, {outcome.seconds:.0f} s")
     best = outcome.records[-1]
+    unseen = lookup(config.net).unseen
+    opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %" if unseen else ""
     print(
-        f"best: {100 * best.score:.4g} % {' '.join(config.target)}, noise {best.noise:.3f}\n"
+        f"best: {100 * best.score:.4g} % {' '.join(config.target)}{opinion}; "
+        f"noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"
     )
@@ -239,22 +236,29 @@ def _nets(flags: list[str]) -> None:
     command = parse_flags(NetsCommand, flags, "evojax-art nets")
     if not command.name:
         for name, entry in REGISTRY.items():
-            state = "in the cache" if cached_path(name).exists() else "not downloaded"
-            print(f"{name}: {entry.summary}; {state}")
+            found = weights_path(name).exists()
+            missing = "missing; install again" if entry.embedded else "not downloaded"
+            there = "in this package" if entry.embedded else "in the cache"
+            mark = " (default)" if name == DEFAULT else ""
+            print(f"{name}{mark}: {entry.summary}; {there if found else missing}")
         return
     entry = lookup(command.name)
     if command.download:
         print(download(command.name, progress=True))
         return
-    classes = entry.class_names()
+    classes, groups = entry.class_names(), entry.groups()
     if command.classes or command.target:
-        chosen = find_classes(classes, command.target) if command.target else range(len(classes))
+        everything = range(len(classes))
+        chosen = find_classes(classes, command.target, groups) if command.target else everything
+        group_of = {index: f" ({name})" for name, members in groups.items() for index in members}
         for index in chosen:
-            print(f"{index}: {classes[index]}")
+            print(f"{index}: {classes[index]}{group_of.get(index, '')}")
         return
-    print(
-        f"{command.name}: {entry.summary}\nweights: {entry.url}\ncache: {cached_path(command.name)}"
-    )
+    print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
+    if entry.url:
+        print(f"published at: {entry.url}")
+    if entry.unseen:
+        print(f"unseen judge of what evolves for it: {entry.unseen}")
 
 
 def _benchmark(flags: list[str]) -> None:

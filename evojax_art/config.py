@@ -23,6 +23,7 @@ from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
 from evojax_art.errors import InputError, suggest
 from evojax_art.evolution import SceneConfig
+from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
 
 T = TypeVar("T")
@@ -33,9 +34,11 @@ class RunConfig:
     """One evolution.
 
     Attributes:
-        target: what to breed: class names, parts of names or indices; several are summed.
+        target: what to breed: names of classes or superclasses, parts of names, or indices;
+            several are summed.
         net: the network that judges, see `evojax-art nets`.
-        weights: its weights file, .safetensors or .pth; by default the one in the cache.
+        weights: its weights file, .safetensors or .pth; by default the one that is part of this
+            package, or else the one in the cache.
         dtype: of the network's arithmetic.
         seed: same seed, same run (on the same device).
         formulas: how many to score before stopping.
@@ -46,6 +49,8 @@ class RunConfig:
         out: folder for the results, new or empty; by default runs/TARGET-SEED.
         record_size: height and width of the pictures of new bests.
         record_samples: n by n samples per pixel of those pictures.
+        record_step: a new best is drawn when its log-odds are this much above those of the last
+            one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         algorithm: which one; its settings are in the table of its name.
         scene: the pictures that are judged.
@@ -55,7 +60,7 @@ class RunConfig:
     """
 
     target: tuple[str, ...] = ("crab",)
-    net: str = "squeezenet1_1"
+    net: str = DEFAULT
     weights: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -67,6 +72,7 @@ class RunConfig:
     out: Path | None = None
     record_size: int = 448
     record_samples: int = 2
+    record_step: float = 0.2
     batch: int = 0
     algorithm: Literal["genetic", "mount2015"] = "genetic"
     scene: SceneConfig = field(default_factory=SceneConfig)
@@ -82,7 +88,7 @@ class RunConfig:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
-        for name in ("minutes", "batch"):
+        for name in ("minutes", "batch", "record_step"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
@@ -122,8 +128,13 @@ def parse_flags(cls: type[T], flags: Sequence[str], prog: str, source: str = "")
     raise InputError(f"{place}{_one_line(complaint.getvalue())} (see {prog} --help)")
 
 
-def read_config(path: Path) -> list[str]:
+def read_config(path: Path, cls: type = RunConfig, prog: str = "evojax-art evolve") -> list[str]:
     """The flags that a config file stands for.
+
+    Args:
+        path: the file.
+        cls: the dataclass that its keys are of.
+        prog: the command that takes the flags.
 
     Raises:
         InputError: unreadable, not TOML, or with a key that does not exist or a value of no use.
@@ -134,13 +145,28 @@ def read_config(path: Path) -> list[str]:
         raise InputError(f"cannot read config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
-    flags = list(_flags(RunConfig, table, str(path), ""))
-    parse_flags(RunConfig, flags, "evojax-art evolve", str(path))  # to name the file in errors
+    flags = list(_flags(cls, table, str(path), ""))
+    parse_flags(cls, flags, prog, str(path))  # to name the file in errors
     return flags
 
 
-def config_text(config: RunConfig, comment: str) -> str:
-    """The config as a TOML file that `read_config` takes, under a line of comment."""
+def with_config(flags: list[str], cls: type, prog: str) -> list[str]:
+    """The same flags behind those that their `--config FILE` stands for, so that they override.
+
+    Raises:
+        InputError: as `read_config`; `--config` without a file.
+    """
+    position = next((n for n, flag in enumerate(flags) if re.match(r"--config(=|$)", flag)), None)
+    if position is None:
+        return flags
+    _, equals, name = flags[position].partition("=")
+    if not equals and position + 1 == len(flags):
+        raise InputError(f"--config needs a file (see {prog} --help)")
+    return read_config(Path(name if equals else flags[position + 1]), cls, prog) + flags
+
+
+def config_text(config: Any, comment: str) -> str:
+    """A config as a TOML file that `read_config` takes, under a line of comment."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ Nothing in it returns to the host but a handful of scalars; the best formula so 
 device until somebody wants to see it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ class SceneConfig:
     """The pictures that are judged.
 
     Attributes:
-        size: height and width in pixels; the network resizes what is not its own size.
+        size: height and width in pixels; 0 takes the network's own, to which others are resized.
         samples: n by n samples per pixel. Without them formulas win by aliasing: static that
             vanishes at another size.
         crunch: "sigmoid", or "1995" for the original's colours, black beyond +-30.
@@ -33,16 +33,20 @@ class SceneConfig:
         z: the third coordinate.
     """
 
-    size: int = 224
+    size: int = 0
     samples: int = 1
     crunch: Crunch = "sigmoid"
     smooth: bool = False
     z: float = 0.0
 
     def __post_init__(self):
-        for name in ("size", "samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"scene.{name} must be 1 or more, got {getattr(self, name)}")
+        for name, least in (("size", 0), ("samples", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"scene.{name} must be {least} or more, got {getattr(self, name)}")
+
+    def fitted_to(self, net: Classifier) -> "SceneConfig":
+        """The same with the size settled."""
+        return self if self.size else replace(self, size=net.size)
 
 
 class EvolutionState(NamedTuple):
@@ -95,8 +99,9 @@ class Evolution:
         objective: how fitness is composed.
         scene: the pictures that are judged.
         max_length: capacity L of the genomes.
-        batch: formulas rendered and judged at a time; memory grows with it. None: 8 on a CPU,
-            where a batch's activations should stay in cache, else 256.
+        batch: formulas rendered and judged at a time; memory grows with it. None: 400,000 pixels
+            (8 pictures of 224x224) or 128 pictures on a CPU, where a batch's activations should
+            stay in cache, else 256 pictures.
     """
 
     def __init__(
@@ -111,11 +116,12 @@ class Evolution:
         batch: int | None = None,
     ):
         self.algorithm = algorithm
-        self.scene = scene
-        self._targets = tuple(targets)
+        self.scene = scene = scene.fitted_to(net)
+        self.targets = tuple(targets)
         self._objective = objective
         self._capacity = max_length
-        self._batch = batch or (8 if jax.default_backend() == "cpu" else 256)
+        cached = min(128, max(1, 402_000 // scene.size**2))
+        self._batch = batch or (cached if jax.default_backend() == "cpu" else 256)
         self._graph, self._weights = nnx.split(net)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
@@ -191,7 +197,7 @@ class Evolution:
                 samples=scene.samples,
             )
             net = nnx.merge(self._graph, weights)
-            return assess(images, net, self._targets, self._objective)
+            return assess(images, net, self.targets, self._objective)
 
         batches = take(population, index.reshape(num_batches, self._batch))
         results = jax.lax.map(one_batch, batches)

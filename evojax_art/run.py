@@ -2,7 +2,7 @@
 
 config.toml      the configuration, as `evolve --config` takes it
 metrics.jsonl    a line per generation: scores, fitness, nodes, formulas, seconds
-records/         each new best: a PNG with its formula, score, seed and generation inside
+records/         the new bests: PNGs with formula, score, seed and generation inside
 records.png      the records side by side
 best.png         the last record
 best.txt         its formula
@@ -10,6 +10,7 @@ population.txt   the surviving formulas, best first, as `evolve --seeds` takes t
 """
 
 import json
+import math
 import platform
 import re
 import shutil
@@ -26,6 +27,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from PIL import Image
 from rich.console import Console
 from rich.live import Live
@@ -40,7 +42,7 @@ from evojax_art.formula_files import read_formulas
 from evojax_art.gallery import contact_sheet, spread, thumbnail
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier, find_classes
-from evojax_art.nets.weights import load_net
+from evojax_art.nets.weights import load_net, lookup
 from evojax_art.picture import write_png, write_text, written_whole
 from evojax_art.program import Program, encode, take, to_expressions
 from evojax_art.render import render_large
@@ -57,6 +59,7 @@ class Record:
     Attributes:
         path: of its picture.
         score: probability of the targets, in [0, 1].
+        unseen: the same from a network that nothing was bred for; NaN where there is none.
         noise: the 2015 measure of its picture.
         generation: that found it.
         formula: what draws it.
@@ -64,6 +67,7 @@ class Record:
 
     path: Path
     score: float
+    unseen: float
     noise: float
     generation: int
     formula: Expression
@@ -75,7 +79,7 @@ class Outcome:
 
     Attributes:
         folder: where everything lies.
-        records: every new best, the last the best of all.
+        records: the new bests that were drawn, the last the best of all.
         formulas: scored.
         seconds: taken, without compilation.
         reason: why it stopped.
@@ -114,12 +118,14 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         max_length=config.max_length,
         batch=config.batch or None,
     )
-    return _Run(config, evolution, folder, console).loop(seeds)
+    unseen_name = lookup(config.net).unseen
+    unseen = load_net(unseen_name) if unseen_name else None
+    return _Run(config, evolution, unseen, folder, console).loop(seeds)
 
 
 def targets_of(net: Classifier, queries: tuple[str, ...]) -> tuple[int, ...]:
     """The classes that several queries mean together, ascending, each once."""
-    found = {index for query in queries for index in find_classes(net.classes, query)}
+    found = {index for query in queries for index in find_classes(net.classes, query, net.groups)}
     if len(found) == len(net.classes):
         raise InputError("the targets are all classes of the network; name fewer")
     return tuple(sorted(found))
@@ -128,9 +134,17 @@ def targets_of(net: Classifier, queries: tuple[str, ...]) -> tuple[int, ...]:
 class _Run:
     """One run; holds what the loop would otherwise pass around."""
 
-    def __init__(self, config: RunConfig, evolution: Evolution, folder: Path, console: Console):
+    def __init__(
+        self,
+        config: RunConfig,
+        evolution: Evolution,
+        unseen: Classifier | None,
+        folder: Path,
+        console: Console,
+    ):
         self._config = config
         self._evolution = evolution
+        self._unseen = unseen
         self._folder = folder
         self._console = console
         self._records: list[Record] = []
@@ -146,7 +160,7 @@ class _Run:
         )
         write_text(self._folder / "config.toml", config_text(self._config, described))
         state = self._evolution.init(jax.random.key(self._config.seed), seeds)
-        reason, generation = "", 0
+        reason, generation, record_generation = "", 0, 0
         compiling = f"compiling for {device}, once ..."
         with (
             (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
@@ -159,13 +173,17 @@ class _Run:
                 generation += 1
                 self._formulas += self._config.chosen_algorithm.num_offspring
                 if summary.is_record:
-                    self._save_record(state, summary, generation)
+                    record_generation = generation
+                    if self._is_worth_drawing(summary):
+                        self._save_record(state, summary, generation)
                 if generation == 1:  # compilation is over, the clock starts
                     self._started, first = time.monotonic(), self._formulas
                 metrics.write(self._metrics_line(generation, summary))
                 metrics.flush()
                 progress.show(self._status(generation, summary, first))
                 reason = "interrupted" if interrupted.is_set() else self._limit(summary)
+        if self._records[-1].generation < record_generation:
+            self._save_record(state, summary, record_generation)
         self._save_population(state)
         return Outcome(self._folder, self._records, self._formulas, self._seconds(), reason)
 
@@ -182,16 +200,24 @@ class _Run:
             return f"{config.minutes} minutes are over"
         return ""
 
+    def _is_worth_drawing(self, summary: Summary) -> bool:
+        """Drawing and writing a record can take longer than a generation."""
+        if not self._records or self._limit(summary):
+            return True
+        gained = _log_odds(float(summary.best_score)) - _log_odds(self._records[-1].score)
+        return gained >= self._config.record_step
+
     def _save_record(self, state: EvolutionState, summary: Summary, generation: int) -> None:
-        config, scene = self._config, self._config.scene
+        config, scene = self._config, self._evolution.scene
         (formula,) = to_expressions(jax.tree.map(lambda field: field[None], state.best))
         look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
         capacity = config.max_length
         judged = render_large(
             formula, scene.size, scene.size, **look, samples=scene.samples, max_length=capacity
         )
-        noise = float(tv_noise(jnp.asarray(judged[None], jnp.float32) / 255)[0])
-        score = float(summary.best_score)
+        judged = jnp.asarray(judged[None], jnp.float32) / 255
+        noise = float(tv_noise(judged)[0])
+        score, unseen = float(summary.best_score), self._unseen_score(judged)
         path = self._folder / "records" / f"{len(self._records) + 1:03d}-{100 * score:06.3f}.png"
         size = config.record_size
         picture = render_large(
@@ -202,6 +228,7 @@ class _Run:
             "score": f"{score:.6g}",
             "target": ", ".join(config.target),
             "net": config.net,
+            "unseen_score": f"{unseen:.6g}",
             "noise": f"{noise:.4g}",
             "seed": config.seed,
             "generation": generation,
@@ -215,17 +242,29 @@ class _Run:
         with written_whole(self._folder / "best.png") as temporary:
             shutil.copyfile(path, temporary)
         write_text(self._folder / "best.txt", f"{formula}\n")
-        self._records.append(Record(path, score, noise, generation, formula))
+        self._records.append(Record(path, score, unseen, noise, generation, formula))
         self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
         self._write_sheet()
+
+    def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
+        if self._unseen is None:
+            return math.nan
+        probabilities = np.asarray(self._unseen.probabilities(judged)[0])
+        return float(probabilities[list(self._evolution.targets)].sum())
 
     def _write_sheet(self) -> None:
         shown = spread(len(self._records), _SHEET_CELLS)
         records = [self._records[index] for index in shown]
-        captions = [f"{100 * record.score:.4g} %  gen {record.generation}" for record in records]
+        captions = [self._caption(record) for record in records]
         sheet = contact_sheet([self._thumbnails[n] for n in shown], captions, cell=_SHEET_CELL)
         with written_whole(self._folder / "records.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
+
+    def _caption(self, record: Record) -> str:
+        score = f"{100 * record.score:.4g} %"
+        if self._unseen is None:
+            return f"{score}  gen {record.generation}"
+        return f"{score}  unseen {100 * record.unseen:.3g} %"
 
     def _save_population(self, state: EvolutionState) -> None:
         order = np.argsort(-np.asarray(state.algorithm.fitness), kind="stable")
@@ -249,7 +288,10 @@ class _Run:
             f"mean {100 * summary.mean_score:.3g} %",
         ]
         if self._records:
-            parts.append(f"noise {self._records[-1].noise:.3f}")
+            last = self._records[-1]
+            parts.append(f"noise {last.noise:.3f}")
+            if self._unseen:
+                parts.insert(2, f"unseen judge {100 * last.unseen:.3g} %")
         limit = "" if self._config.minutes else f"/{self._config.formulas}"
         parts.append(f"{self._formulas}{limit} formulas")
         if self._formulas > first:
@@ -259,6 +301,11 @@ class _Run:
                 left = min(left, max(0.0, 60 * self._config.minutes - seconds))
             parts += [f"{rate:.0f}/s", f"{int(left) // 60}:{int(left) % 60:02d} left"]
         return " · ".join(parts)
+
+
+def _log_odds(score: float) -> float:
+    score = min(max(score, 1e-30), 1 - 1e-7)
+    return math.log(score / (1 - score))
 
 
 class _Progress:

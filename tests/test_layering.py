@@ -12,15 +12,17 @@ PACKAGE = Path(evojax_art.__file__).parent
 # A line's modules do not know each other.
 ORDER = [
     {"errors", "ops", "gallery", "naturalness"},
-    {"formula", "picture", "nets.base", "nets.torch_files"},
-    {"program", "formula_files", "nets.squeezenet", "objective"},
+    {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
+    {"program", "formula_files", "nets.cifar", "nets.squeezenet", "objective"},
     {"tape", "variation", "interpreter.reference", "nets.weights"},
     {"interpreter.xla", "algorithms.base"},
     {"interpreter.api", "algorithms.genetic", "algorithms.mount2015"},
     {"render"},
     {"evolution", "benchmark"},
     {"config"},
-    {"run"},
+    {"run", "training.photographs"},
+    {"training.calibration", "training.training"},
+    {"training.session"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}

@@ -1,8 +1,9 @@
 """What every classifier offers, whatever its architecture."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ class Classifier(nnx.Module):
 
     Attributes:
         classes: the names of its K classes, in order.
+        groups: names that stand for several classes, and their indices.
         size: pictures are resized to this height and width.
         mean: of each channel, subtracted from pictures in [0, 1].
         std: of each channel, divided by.
@@ -27,6 +29,7 @@ class Classifier(nnx.Module):
     """
 
     classes: tuple[str, ...]
+    groups: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -50,19 +53,25 @@ class Classifier(nnx.Module):
         return jax.nn.softmax(self.logits(images), axis=-1)
 
 
-def read_class_names(file: str) -> tuple[str, ...]:
-    """The class names in a data file of this package, one a line."""
+def read_lines(file: str) -> tuple[str, ...]:
+    """The lines of a data file of this package."""
     text = resources.files("evojax_art.nets").joinpath(file).read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
-def find_classes(classes: Sequence[str], query: str) -> list[int]:
+def find_classes(
+    classes: Sequence[str],
+    query: str,
+    groups: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> list[int]:
     """The classes that a user means by `query`.
 
     Args:
         classes: names; a comma separates synonyms.
-        query: an index, a name or synonym, a word of names ("crab" is in five), or a part of one;
-            the first reading that fits counts. Case does not matter.
+        query: an index, a name or synonym, a group, a word of names ("crab" is in five), or a part
+            of a name or group; the first reading that fits counts. Neither case nor `_` for a
+            space matters.
+        groups: names that stand for several classes, and their indices.
 
     Returns:
         Indices in ascending order, at least one.
@@ -70,7 +79,7 @@ def find_classes(classes: Sequence[str], query: str) -> list[int]:
     Raises:
         InputError: nothing fits; names the nearest.
     """
-    wanted = query.strip().lower()
+    wanted = query.strip().lower().replace("_", " ")
     if wanted.isdecimal():
         digits = wanted.lstrip("0") or "0"
         if len(digits) <= len(str(len(classes))) and int(digits) < len(classes):
@@ -79,17 +88,22 @@ def find_classes(classes: Sequence[str], query: str) -> list[int]:
             f"target {query:.20}: there is no class of that index, "
             f"they go from 0 to {len(classes) - 1}"
         )
-    synonyms = [[part.strip() for part in name.lower().split(",")] for name in classes]
-    word = re.compile(rf"\b{re.escape(wanted)}\b")
     lowered = [name.lower() for name in classes]
+    synonyms = [[name, *(part.strip() for part in name.split(","))] for name in lowered]
+    word = re.compile(rf"\b{re.escape(wanted)}\b")
     readings = (
-        [wanted in names or wanted == name for names, name in zip(synonyms, lowered, strict=True)],
-        [word.search(name) is not None for name in lowered],
-        [wanted in name for name in lowered],
+        [index for index, names in enumerate(synonyms) if wanted in names],
+        groups.get(wanted, ()),
+        [index for index, name in enumerate(lowered) if word.search(name)],
+        [index for index, name in enumerate(lowered) if wanted in name],
+        [index for name, members in groups.items() if wanted in name for index in members],
     )
-    for fits in readings:
-        if wanted and any(fits):
-            return [index for index, fit in enumerate(fits) if fit]
-    words = sorted({word for names in synonyms for name in names for word in (name, *name.split())})
-    near = suggest(wanted, words) or "; `evojax-art nets NAME --classes` lists all"
-    raise InputError(f"target {query!r}: no class of that name{near}")
+    for found in readings:
+        if wanted and found:
+            return sorted(set(found))
+    words = {word for names in synonyms for name in names for word in (name, *name.split())}
+    near = suggest(wanted, sorted(words | groups.keys()))
+    raise InputError(
+        f"target {query!r}: no class of that name"
+        f"{near or '; `evojax-art nets NAME --classes` lists all'}"
+    )

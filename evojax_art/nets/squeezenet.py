@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier, read_class_names
+from evojax_art.nets.base import Classifier, read_lines
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
 _FIRE = {
@@ -77,7 +77,7 @@ class SqueezeNet(Classifier):
 
 def class_names() -> tuple[str, ...]:
     """ImageNet's 1000 classes; commas separate synonyms."""
-    return read_class_names("imagenet_classes.txt")
+    return read_lines("imagenet_classes.txt")
 
 
 def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,13 +1,13 @@
 """The registry of networks, and where their weights come from.
 
-`load_net` never touches the network: it takes a given file, or the one in the cache. Only
-`download` fetches, by explicit request.
+`load_net` never touches the network: it takes a given file, the one that is part of this package,
+or the one in the cache. Only `download` fetches, by explicit request.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pooch
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from evojax_art.errors import InputError, suggest
-from evojax_art.nets import squeezenet, torch_files
+from evojax_art.nets import cifar, squeezenet, torch_files
 from evojax_art.nets.base import Classifier
+from evojax_art.picture import written_whole
 
 CACHE_VARIABLE = "EVOJAX_ART_CACHE"
+_PACKAGE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +33,23 @@ class NetEntry:
     Attributes:
         build: makes the module, weights still random.
         class_names: its classes, without building it.
-        convert: published tensors to this module's parameter paths.
-        url: where the weights are published; the file's name carries the first digits of its
-            SHA-256 behind the last `-`, as all of torchvision's do.
+        groups: names of several classes, see `Classifier.groups`.
+        embedded: name of its weights file in this package; empty where they must be fetched.
+        url: where the weights are published otherwise; the file's name carries the first digits of
+            its SHA-256 behind the last `-`, as all of torchvision's do.
+        convert: tensors of the file to this module's paths.
+        unseen: another network of the same classes, whose opinion of what evolved for this one is
+            reported; empty for none.
         summary: one line for people.
     """
 
     build: Callable[..., Classifier]
     class_names: Callable[[], tuple[str, ...]]
-    convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-    url: str
+    groups: Callable[[], Mapping[str, tuple[int, ...]]] = dict
+    embedded: str = ""
+    url: str = ""
+    convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
+    unseen: str = ""
     summary: str
 
     @property
@@ -54,7 +63,25 @@ class NetEntry:
         return self.file_name.rpartition("-")[2].partition(".")[0]
 
 
+DEFAULT = "cifar100"
+
 REGISTRY: dict[str, NetEntry] = {
+    "cifar100": NetEntry(
+        build=cifar.CifarResNet,
+        class_names=cifar.class_names,
+        groups=cifar.superclasses,
+        embedded="cifar100.safetensors",
+        unseen="cifar100_judge",
+        summary="residual network, CIFAR-100's 100 classes, 32x32, 1.4 M parameters",
+    ),
+    "cifar100_judge": NetEntry(
+        build=cifar.CifarVgg,
+        class_names=cifar.class_names,
+        groups=cifar.superclasses,
+        embedded="cifar100_judge.safetensors",
+        unseen="cifar100",
+        summary="plain network, CIFAR-100's 100 classes, 32x32, 1.0 M parameters",
+    ),
     "squeezenet1_1": NetEntry(
         build=squeezenet.SqueezeNet,
         class_names=squeezenet.class_names,
@@ -66,20 +93,21 @@ REGISTRY: dict[str, NetEntry] = {
 
 
 def load_net(
-    name: str = "squeezenet1_1", weights: str | Path | None = None, *, dtype=jnp.float32
+    name: str = DEFAULT, weights: str | Path | None = None, *, dtype=jnp.float32
 ) -> Classifier:
     """A classifier with its weights.
 
     Args:
         name: a name of the registry, see `evojax-art nets`.
-        weights: a `.safetensors` or `.pth` file; None takes the one in the cache.
+        weights: a `.safetensors` or `.pth` file; None takes the one in this package, or else the
+            one in the cache.
         dtype: of the arithmetic, float32 or bfloat16.
 
     Raises:
         InputError: an unknown name; a missing, damaged or wrong file, saying what to place where.
     """
     entry = lookup(name)
-    path = Path(weights) if weights is not None else cached_path(name)
+    path = Path(weights) if weights is not None else weights_path(name)
     if not path.exists():
         hint = (
             "check the path"
@@ -90,6 +118,7 @@ def load_net(
         raise InputError(f"no weights at {path}; {hint}")
     net = entry.build(dtype=dtype, rngs=nnx.Rngs(0))
     _assign(net, entry.convert(read_tensors(path)), path, name)
+    net.eval()
     return net
 
 
@@ -110,9 +139,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("evojax_art"))
 
 
-def cached_path(name: str) -> Path:
-    """Where the weights of a network are expected."""
-    return cache_folder() / lookup(name).file_name
+def weights_path(name: str) -> Path:
+    """Where the weights of a network are expected: in this package, or in the cache."""
+    entry = lookup(name)
+    return _PACKAGE / entry.embedded if entry.embedded else cache_folder() / entry.file_name
+
+
+def save_net(path: Path, net: Classifier, text: Mapping[str, str]) -> None:
+    """Writes a network's weights whole, as float16 safetensors that `load_net` takes.
+
+    Args:
+        path: the file.
+        net: whose weights.
+        text: what else to keep in the file, such as how they came about.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    tensors = {_path(keys): np.asarray(value[...], np.float16) for keys, value in _stored(net)}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, dict(text))
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -151,9 +197,11 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
             to place where by hand.
     """
     entry = lookup(name)
-    path = cached_path(name)
+    path = weights_path(name)
     if path.exists():
         return path
+    if entry.embedded:
+        raise InputError(f"{path} is missing from this installation; install evojax-art again")
     source = url or entry.url
     by_hand = f"place {entry.file_name} at {path} by hand, or give a file with --weights"
     try:
@@ -181,9 +229,17 @@ def _reason(error: OSError) -> str:
     return f"HTTP status {status}" if status else error.strerror or type(error).__name__
 
 
+def _stored(net: nnx.Module) -> list[tuple[tuple, nnx.Variable]]:
+    """What a weights file holds: where in the module, and the variable; all but random keys."""
+    return nnx.to_flat_state(nnx.state(net, nnx.Not(nnx.RngState)))
+
+
+def _path(keys: tuple) -> str:
+    return "/".join(map(str, keys))
+
+
 def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: str) -> None:
-    parameters = nnx.to_flat_state(nnx.state(net, nnx.Param))
-    wanted = {"/".join(map(str, keys)): variable for keys, variable in parameters}
+    wanted = {_path(keys): variable for keys, variable in _stored(net)}
     missing = sorted(set(wanted) - set(tensors))
     unknown = sorted(set(tensors) - set(wanted))
     if missing or unknown:
@@ -200,7 +256,7 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
         if not np.isfinite(tensors[key]).all():
             raise InputError(f"{path}: damaged, {key} holds numbers that are not finite")
     loaded = [
-        (keys, variable.replace(jnp.asarray(tensors["/".join(map(str, keys))])))
-        for keys, variable in parameters
+        (keys, variable.replace(jnp.asarray(tensors[_path(keys)])))
+        for keys, variable in _stored(net)
     ]
     nnx.update(net, nnx.from_flat_state(loaded))

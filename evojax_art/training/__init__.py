@@ -1,0 +1,1 @@
+"""The training that made the embedded networks: photographs, augmentation, the loop."""

@@ -1,0 +1,68 @@
+"""Trains a classifier on CIFAR-100; the weights in evojax_art/nets come from here.
+
+    python scripts/train_classifier.py --config configs/training/cifar100.toml --data FOLDER
+
+Started again with the same --out, it goes on after the last finished epoch. `--report-only` judges
+the weights of the package (or of --start) on the test photographs.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from evojax_art.config import parse_flags, with_config
+from evojax_art.errors import InputError
+from evojax_art.nets.weights import load_net
+from evojax_art.training.photographs import read_photographs
+from evojax_art.training.session import judge_report, train
+from evojax_art.training.training import TrainingConfig
+
+_PROG = "train_classifier.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a classifier of 32x32 pictures on CIFAR-100, or go on with a training.
+
+    Attributes:
+        data: the photographs: the unpacked Python archive, or mosaics.
+        out: folder for checkpoint, weights and report; given again, the training goes on.
+        config: a TOML file with any of the settings below; flags override it.
+        report_only: do not train; judge the weights of the package, or of --start.
+        training: the settings.
+    """
+
+    data: Path
+    out: Path = Path("runs/training")
+    config: Path | None = None
+    report_only: bool = False
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=TrainingConfig
+    )
+
+
+def main() -> int:
+    """Exit status 2 for a mistake in what was given."""
+    try:
+        flags = with_config(sys.argv[1:], TrainingConfig, _PROG)
+        command = parse_flags(TrainCommand, flags, _PROG)
+        training = command.training
+        if command.report_only:
+            _, test = read_photographs(command.data)
+            report = judge_report(load_net(training.net, training.start), test)
+        else:
+            report = train(training, command.data, command.out, Console(stderr=True))
+    except InputError as error:
+        print(f"{_PROG}: error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
