@@ -64,7 +64,7 @@ class RunConfig:
     weights: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
-    formulas: int = 20_000
+    formulas: int = 50_000
     minutes: float = 0.0
     stop_score: float = 2.0
     max_length: int = 128

@@ -34,7 +34,7 @@ class SceneConfig:
     """
 
     size: int = 0
-    samples: int = 1
+    samples: int = 2
     crunch: Crunch = "sigmoid"
     smooth: bool = False
     z: float = 0.0
@@ -183,7 +183,8 @@ class Evolution:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
         num_batches = -(-count // self._batch)
-        index = jnp.minimum(jnp.arange(num_batches * self._batch), count - 1)
+        size = -(-count // num_batches)  # so that the last batch is no smaller than the others
+        index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
         scene = self.scene
 
         def one_batch(batch: Program):
@@ -199,6 +200,6 @@ class Evolution:
             net = nnx.merge(self._graph, weights)
             return assess(images, net, self.targets, self._objective)
 
-        batches = take(population, index.reshape(num_batches, self._batch))
+        batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)
         return jax.tree.map(lambda field: field.reshape(-1)[:count], results)

@@ -104,6 +104,8 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     """
     console = console or Console(stderr=True, highlight=False)
     net = load_net(config.net, config.weights, dtype=jnp.dtype(config.dtype))
+    unseen_name = lookup(config.net).unseen
+    unseen = load_net(unseen_name) if unseen_name else None
     targets = targets_of(net, config.target)
     seeds = _read_seeds(config)
     folder = _make_folder(config)
@@ -118,8 +120,6 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         max_length=config.max_length,
         batch=config.batch or None,
     )
-    unseen_name = lookup(config.net).unseen
-    unseen = load_net(unseen_name) if unseen_name else None
     return _Run(config, evolution, unseen, folder, console).loop(seeds)
 
 

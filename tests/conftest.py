@@ -53,6 +53,12 @@ def shared_weights() -> Path:
     return _folder("weights")
 
 
+@pytest.fixture(scope="session")
+def cifar100() -> Path:
+    """The photographs that the embedded networks were trained and tested on."""
+    return _folder("cifar100")
+
+
 class TinyNet(Classifier):
     """Four classes by mean colour, so that a run needs no weights worth the name."""
 

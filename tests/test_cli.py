@@ -72,7 +72,7 @@ def test_unknown_target(fails, tiny_weights):
 def test_damaged_weights(fails, tmp_path, content):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    assert "weights.pth" in fails("evolve", "--weights", path)
+    assert "weights.pth" in fails("evolve", "--net", "squeezenet1_1", "--weights", path)
 
 
 def test_wrong_weights(fails, tiny_weights):
@@ -82,7 +82,7 @@ def test_wrong_weights(fails, tiny_weights):
 
 def test_missing_weights_say_what_to_place_where(fails, tmp_path, monkeypatch):
     monkeypatch.setenv("EVOJAX_ART_CACHE", str(tmp_path / "cache"))
-    message = fails("evolve")
+    message = fails("evolve", "--net", "squeezenet1_1")
     assert "squeezenet1_1-b8a52dc0.pth" in message
     assert str(tmp_path / "cache") in message
     assert "--weights" in message
@@ -136,7 +136,7 @@ FLAG_MISTAKES = {
     "--formulas many": "--formulas",
     "--formulas 0": "formulas must be 1 or more, got 0",
     "--max-length 2": "max_length must be 3 or more",
-    "--scene.size 0": "scene.size must be 1 or more",
+    "--scene.size -1": "scene.size must be 0 or more",
     "--scene.crunch 2015": "2015",
     "--objective.noise-gate -1": "objective.noise_gate must be 0 or more",
     "--mount2015.fresh 0.9": "must sum to at most 1",
@@ -237,8 +237,17 @@ def test_nets_lists_classes_of_a_target(capsys):
     assert main(["nets", "squeezenet1_1", "--target", "crab"]) == 0
     found = re.findall(r"^\d+", capsys.readouterr().out, re.M)
     assert found == ["118", "119", "120", "121", "125"]
+    assert main(["nets", "cifar100", "--target", "fish"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "1: aquarium fish (fish)"
+
+
+def test_nets_lists_networks_and_tells_about_one(capsys):
     assert main(["nets"]) == 0
-    assert "squeezenet1_1" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "squeezenet1_1: " in listed
+    assert "cifar100 (default): " in listed
+    assert main(["nets", "cifar100"]) == 0
+    assert "unseen judge of what evolves for it: cifar100_judge" in capsys.readouterr().out
 
 
 def test_benchmark_writes_its_figures(tmp_path, capsys):

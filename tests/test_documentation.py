@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from evojax_art.config import read_config
+from evojax_art.config import RunConfig, read_config
+from evojax_art.training.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,8 +50,9 @@ def test_readme_module_map_is_complete():
             assert path.name in readme, path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.toml")), ids=lambda p: p.stem)
 def test_config_parses_and_says_how_to_use_it(path):
-    assert read_config(path)
-    text = path.read_text()
-    assert f"evojax-art evolve --config configs/{path.name}" in text
+    trains = path.parent.name == "training"
+    command = "python scripts/train_classifier.py" if trains else "evojax-art evolve"
+    assert read_config(path, TrainingConfig if trains else RunConfig)
+    assert f"{command} --config {path.relative_to(ROOT)}" in path.read_text()

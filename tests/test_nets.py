@@ -71,7 +71,9 @@ def test_layers_are_those_of_the_reference(trained, pictures, reference, layer, 
 
 
 def test_bfloat16_is_close(shared_weights, pictures, reference):
-    net = load_net(weights=shared_weights / "squeezenet1_1.safetensors", dtype=jnp.bfloat16)
+    net = load_net(
+        "squeezenet1_1", shared_weights / "squeezenet1_1.safetensors", dtype=jnp.bfloat16
+    )
     logits = net.logits(pictures)
     assert logits.dtype == jnp.float32
     # Eight bits of precision through 26 layers: 1 % of the largest logit here, three times allowed.
@@ -265,7 +267,7 @@ def refusal(function, *arguments, **options) -> str:
 
 def test_unknown_networks_suggest_near_ones():
     assert "did you mean squeezenet1_1?" in refusal(load_net, "sqeezenet")
-    assert "there are squeezenet1_1" in refusal(load_net, "qqq")
+    assert "there are cifar100, cifar100_judge, squeezenet1_1" in refusal(load_net, "qqq")
 
 
 def test_missing_weights_say_what_to_place_where(tiny_weights, tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import math
 import os
 import signal
 import threading
@@ -8,16 +10,19 @@ import tomllib
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from evojax_art.cli import main
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
 from evojax_art.formula_files import read_formulas
+from evojax_art.nets.weights import CACHE_VARIABLE, REGISTRY
 from evojax_art.picture import read_png_text
 from evojax_art.run import targets_of
 
 SMALL = (
-    "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --max-length 24 "
+    "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --record-step 0 "
+    "--max-length 24 "
     "--genetic.population 16 --genetic.offspring 8 --formulas 64"
 ).split()
 
@@ -69,6 +74,51 @@ def test_records_carry_what_made_them(finished):
     assert int(text["generation"]) >= 1
     assert 0 < float(text["score"]) <= 1
     assert (folder / "best.png").read_bytes() == last.read_bytes()
+
+
+def test_small_gains_are_not_drawn_but_the_last_best_is(tiny_weights, tmp_path):
+    folder = tmp_path / "run"
+    assert evolve("--weights", tiny_weights, "--out", folder, "--record-step", 50) == 0
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row["is_record"] for row in rows) > 2
+    first, last = (read_png_text(path) for path in sorted((folder / "records").iterdir()))
+    assert first["generation"] == "1"
+    assert last["generation"] == str(max(row["generation"] for row in rows if row["is_record"]))
+    assert float(last["score"]) == pytest.approx(rows[-1]["best_score"], rel=1e-5)
+    assert (folder / "best.txt").read_text().strip() == last["formula"]
+
+
+def test_unseen_judge_is_reported_and_never_asked_before(
+    tiny_weights, tmp_path, monkeypatch, capsys
+):
+    """Here the unseen judge is a copy of the judge with its first two classes exchanged."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    tensors = load_file(tiny_weights)
+    order = [1, 0, 2, 3]
+    other = {"head/kernel": tensors["head/kernel"][:, order].copy(), "head/bias": np.zeros(4, "f4")}
+    save_file(other, tmp_path / "tiny-00000000.pth")
+    without, having = tmp_path / "without", tmp_path / "having"
+    flags = ("--weights", tiny_weights, "--target", "red crab", "--out")
+    assert evolve(*flags, without) == 0
+    assert "unseen" not in capsys.readouterr().err
+    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], unseen="tiny"))
+    assert evolve(*flags, having) == 0
+    printed = capsys.readouterr()
+    assert "unseen judge" in printed.err
+    assert "tiny, which it was not bred for: " in printed.out
+    assert (without / "best.txt").read_text() == (having / "best.txt").read_text()
+    text = read_png_text(having / "best.png")
+    assert float(text["unseen_score"]) < 0.5 < float(text["score"])
+    assert math.isnan(float(read_png_text(without / "best.png")["unseen_score"]))
+
+
+def test_unseen_judge_without_weights_is_missed_before_anything_is_written(
+    tiny_weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "empty"))
+    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], unseen="tiny"))
+    assert evolve("--weights", tiny_weights, "--out", tmp_path / "run") == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_render_repeats_a_record(finished, tmp_path):

@@ -119,7 +119,7 @@ def test_archives_run_nothing(archive, monkeypatch):
 
 
 def test_what_is_no_photographs(archive, tmp_path):
-    with pytest.raises(InputError, match="no CIFAR-100 in .*give --data a folder"):
+    with pytest.raises(InputError, match=r"no CIFAR-100 in .*give --data a folder"):
         read_photographs(tmp_path / "absent")
     train = archive / "cifar-100-python" / "train"
     whole = train.read_bytes()

@@ -41,8 +41,8 @@ class Genetic:
         growth: how random formulas grow.
     """
 
-    population: int = 256
-    offspring: int = 64
+    population: int = 512
+    offspring: int = 128
     tournament: int = 4
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)

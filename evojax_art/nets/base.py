@@ -47,10 +47,14 @@ class Classifier(nnx.Module):
         x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         return self.logits_from_input(x.astype(self.dtype)).astype(jnp.float32)
 
-    @nnx.jit
     def probabilities(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
-        return jax.nn.softmax(self.logits(images), axis=-1)
+        return _probabilities(self, images)
+
+
+@nnx.jit
+def _probabilities(net: Classifier, images: Array) -> Array:
+    return jax.nn.softmax(net.logits(images), axis=-1)
 
 
 def read_lines(file: str) -> tuple[str, ...]:

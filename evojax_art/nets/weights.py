@@ -24,6 +24,7 @@ from evojax_art.picture import written_whole
 
 CACHE_VARIABLE = "EVOJAX_ART_CACHE"
 _PACKAGE = Path(__file__).parent
+_REINSTALL = "they are part of the package: install evojax-art again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +110,15 @@ def load_net(
     entry = lookup(name)
     path = Path(weights) if weights is not None else weights_path(name)
     if not path.exists():
-        hint = (
-            "check the path"
-            if weights is not None
-            else f"run `evojax-art nets {name} --download`, or place {entry.file_name} there "
-            f"(from {entry.url}), or give a file with --weights"
-        )
+        if weights is not None:
+            hint = "check the path"
+        elif entry.embedded:
+            hint = _REINSTALL
+        else:
+            hint = (
+                f"run `evojax-art nets {name} --download`, or place {entry.file_name} there "
+                f"(from {entry.url}), or give a file with --weights"
+            )
         raise InputError(f"no weights at {path}; {hint}")
     net = entry.build(dtype=dtype, rngs=nnx.Rngs(0))
     _assign(net, entry.convert(read_tensors(path)), path, name)
@@ -201,7 +205,7 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
     if path.exists():
         return path
     if entry.embedded:
-        raise InputError(f"{path} is missing from this installation; install evojax-art again")
+        raise InputError(f"no weights at {path}; {_REINSTALL}")
     source = url or entry.url
     by_hand = f"place {entry.file_name} at {path} by hand, or give a file with --weights"
     try:
@@ -231,7 +235,7 @@ def _reason(error: OSError) -> str:
 
 def _stored(net: nnx.Module) -> list[tuple[tuple, nnx.Variable]]:
     """What a weights file holds: where in the module, and the variable; all but random keys."""
-    return nnx.to_flat_state(nnx.state(net, nnx.Not(nnx.RngState)))
+    return list(nnx.to_flat_state(nnx.state(net, nnx.Not(nnx.RngState))))
 
 
 def _path(keys: tuple) -> str:

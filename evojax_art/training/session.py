@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evojax_art.config import config_text
 from evojax_art.errors import InputError
+from evojax_art.nets.base import Classifier
 from evojax_art.nets.cifar import SIZE, CifarClassifier
 from evojax_art.nets.weights import load_net, lookup, save_net
 from evojax_art.picture import write_text
@@ -148,7 +149,7 @@ def _finish(
     return report
 
 
-def judge_report(net: CifarClassifier, test: Photographs) -> Mapping[str, Any]:
+def judge_report(net: Classifier, test: Photographs) -> Mapping[str, Any]:
     """What is said of a finished network, on photographs it has not seen."""
     logits = photograph_logits(net, test)
     noisy = photograph_logits(net, test, noise=NOISE)

@@ -9,7 +9,7 @@ alone, so a resumed training ends where an uninterrupted one would.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from safetensors.numpy import load_file, save_file
 
 from evojax_art.errors import InputError
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.cifar import CifarClassifier
 from evojax_art.picture import written_whole
 from evojax_art.training.augmentation import AugmentationConfig, augment
 from evojax_art.training.photographs import Photographs
@@ -113,7 +113,7 @@ class Training:
 
     def __init__(
         self,
-        net: Classifier,
+        net: CifarClassifier,
         photographs: Photographs,
         config: TrainingConfig,
         formulas: Float[Array, "N 32 32 3"] | None = None,
@@ -139,9 +139,10 @@ class Training:
 
     def init(self) -> TrainingState:
         """The state before the first step."""
-        learnt = jax.tree.map(jnp.copy, self._start)
+        # Copies, because a step consumes its state.
+        learnt, average = (jax.tree.map(jnp.copy, self._start) for _ in range(2))
         momentum = self._optimiser.init(nnx.filter_state(learnt, nnx.Param))
-        return TrainingState(jnp.zeros((), jnp.int32), learnt, self._start, momentum)
+        return TrainingState(jnp.zeros((), jnp.int32), learnt, average, momentum)
 
     def epoch(
         self, state: TrainingState, progress_fn: Callable[[int], object] = lambda steps: None
@@ -172,7 +173,7 @@ class Training:
         means = np.mean([[float(value) for value in values] for values in metrics], axis=0)
         return state, {"loss": float(means[0]), "accuracy": float(means[1])}
 
-    def averaged(self, state: TrainingState) -> Classifier:
+    def averaged(self, state: TrainingState) -> CifarClassifier:
         """The network of the moving average, ready to judge."""
         net = nnx.merge(self._graph, state.average, self._rest, copy=True)
         net.eval()
@@ -216,10 +217,11 @@ class Training:
         gradient_fn = jax.value_and_grad(self._loss, has_aux=True)
         (loss, (logits, statistics)), gradient = gradient_fn(parameters, statistics, x, targets)
         updates, momentum = self._optimiser.update(gradient, state.momentum, parameters)
-        learnt = nnx.merge_state(optax.apply_updates(parameters, updates), statistics)
+        parameters = cast(nnx.State, optax.apply_updates(parameters, updates))
+        learnt = nnx.merge_state(parameters, statistics)
         # A young average forgets its random start faster.
         decay = jnp.minimum(config.average, (1.0 + state.step) / (10.0 + state.step))
-        average = optax.incremental_update(learnt, state.average, 1 - decay)
+        average = cast(nnx.State, optax.incremental_update(learnt, state.average, 1 - decay))
         right = jnp.mean(jnp.argmax(logits[: config.batch], axis=-1) == labels[batch])
         return TrainingState(state.step + 1, learnt, average, momentum), (loss, right)
 
@@ -234,8 +236,8 @@ class Training:
     def _uphill(self, key: Array, learnt: nnx.State, x: Array, targets: Array) -> Array:
         """One step uphill in the loss from a random place nearby (Wong et al. 2020, 2001.03994)."""
         start = x + _unit(jax.random.normal(key, x.shape)) * self.config.adversarial / 2
-        split = nnx.split_state(learnt, nnx.Param, nnx.BatchStat)
-        gradient = jax.grad(lambda x: self._loss(*split, x, targets)[0])(start)
+        parameters, statistics = nnx.split_state(learnt, nnx.Param, nnx.BatchStat)
+        gradient = jax.grad(lambda x: self._loss(parameters, statistics, x, targets)[0])(start)
         moved = start + _unit(gradient) * self.config.adversarial
         away = moved - x
         length = jnp.sqrt(jnp.sum(away**2, axis=(1, 2, 3), keepdims=True))
