@@ -394,7 +394,7 @@ def content(tiny_weights, monkeypatch):
 def test_a_download_lands_in_the_cache_and_is_kept(server, cache, content, tiny_weights):
     server.content = content
     path = download("tiny", progress=False, url=server.url)
-    assert path == weights.cached_path("tiny")
+    assert path == weights.weights_path("tiny")
     assert path.parent == cache
     assert path.read_bytes() == content
     assert list(cache.iterdir()) == [path]
@@ -435,7 +435,7 @@ def test_a_download_reports_its_progress(server, cache, content):
 def fails_and_leaves_nothing(url: str, cache) -> str:
     """The text of the InputError of a download, which says what to place where."""
     text = refusal(download, "tiny", progress=False, url=url)
-    assert f"place {weights.REGISTRY['tiny'].file_name} at {weights.cached_path('tiny')}" in text
+    assert f"place {weights.REGISTRY['tiny'].file_name} at {weights.weights_path('tiny')}" in text
     assert list(cache.iterdir()) == []
     return text
 
@@ -473,7 +473,7 @@ def test_unreachable_addresses_are_input_errors(cache, content):
 def test_a_cache_that_cannot_be_made_is_an_input_error(server, cache, content):
     cache.parent.write_bytes(b"a file in place of the folder")
     text = refusal(download, "tiny", progress=False, url=server.url)
-    assert str(weights.cached_path("tiny")) in text
+    assert str(weights.weights_path("tiny")) in text
     assert server.requests == 0
 
 
