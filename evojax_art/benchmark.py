@@ -113,15 +113,18 @@ def benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         ("TV noise", jax.jit(tv_noise), (images,), None),
         ("variation", jax.jit(children), (keys, population), None),
     ]
+    judged = 0
     if config.weights is not None or weights_path(config.net).exists():
-        graph, weights = nnx.split(load_net(config.net, config.weights))
+        net = load_net(config.net, config.weights)
+        judged = min(count, 512 if net.size <= 64 else 64)  # activations must fit into memory
+        graph, weights = nnx.split(net)
         judge = jax.jit(lambda weights, images: nnx.merge(graph, weights).logits(images))
-        parts.append((f"network, {config.net}", judge, (weights, images[:64]), None))
+        parts.append((f"network, {config.net}", judge, (weights, images[:judged]), None))
     rows = []
     with console.status("") as status:
         for part, run_fn, arguments, work in parts:
             status.update(f"measuring: {part} ...")
-            pictures = min(count, 64) if part.startswith("network") else count
+            pictures = judged if part.startswith("network") else count
             rows.append(_measure(part, run_fn, arguments, config.repeats, pictures, work))
     figures = {
         "device": jax.devices()[0].device_kind,

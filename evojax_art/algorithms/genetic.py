@@ -41,9 +41,9 @@ class Genetic:
         growth: how random formulas grow.
     """
 
-    population: int = 512
+    population: int = 1024
     offspring: int = 128
-    tournament: int = 4
+    tournament: int = 2
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
