@@ -78,7 +78,8 @@ def test_records_carry_what_made_them(finished):
 
 def test_small_gains_are_not_drawn_but_the_last_best_is(tiny_weights, tmp_path):
     folder = tmp_path / "run"
-    assert evolve("--weights", tiny_weights, "--out", folder, "--record-step", 50) == 0
+    flags = ("--weights", tiny_weights, "--out", folder, "--record-step", 50)
+    assert evolve(*flags, "--formulas", 256) == 0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert sum(row["is_record"] for row in rows) > 2
     first, last = (read_png_text(path) for path in sorted((folder / "records").iterdir()))
