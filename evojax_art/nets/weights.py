@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pooch
@@ -102,7 +103,7 @@ def load_net(
         name: a name of the registry, see `evojax-art nets`.
         weights: a `.safetensors` or `.pth` file; None takes the one in this package, or else the
             one in the cache.
-        dtype: of the arithmetic, float32 or bfloat16.
+        dtype: of the arithmetic, float32 or bfloat16; embedded networks keep to float32 on a CPU.
 
     Raises:
         InputError: an unknown name; a missing, damaged or wrong file, saying what to place where.
@@ -120,6 +121,8 @@ def load_net(
                 f"(from {entry.url}), or give a file with --weights"
             )
         raise InputError(f"no weights at {path}; {hint}")
+    if entry.embedded and jax.default_backend() == "cpu":
+        dtype = jnp.float32  # compiled in bfloat16, JAX 0.12 on a CPU gives NaN and wrong logits
     net = entry.build(dtype=dtype, rngs=nnx.Rngs(0))
     _assign(net, entry.convert(read_tensors(path)), path, name)
     net.eval()
