@@ -17,8 +17,11 @@ non-finite value looks like is decided once, in `crunch`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+Crunch = Literal["sigmoid", "1995"]
+Keep = Literal["raw", "sigmoid", "1995"]
+KEPT: tuple[Keep, ...] = get_args(Keep)
 Array = Any  # a NumPy or JAX array: the functions below serve both
 TINY_NORM = 1e-9  # at or below this squared norm a quaternion has no inverse and no direction
 GOLDEN = 1.61803398875
@@ -100,6 +103,18 @@ def uncrunch(xp, t: Array) -> Array:
     inside = (t > 0) & (t < 1)
     value = -xp.log(1 / xp.where(inside, t, xp.full_like(t, 0.5)) - 1)
     return xp.where(t >= 1, xp.full_like(t, 30), xp.where(t <= 0, xp.full_like(t, -30), value))
+
+
+def keep(xp, value: Quaternion, kept: "Keep") -> tuple[Array, ...]:
+    """What is kept of a formula's value: all components as they are, or colours."""
+    if kept == "raw":
+        return value
+    return tuple(crunch(xp, t, kept) for t in value[1:])
+
+
+def num_kept(kept: "Keep") -> int:
+    """How many arrays `keep` returns."""
+    return 4 if kept == "raw" else 3
 
 
 def _constant(*components: float):
@@ -324,3 +339,8 @@ BY_NAME: dict[str, Op] = {op.name: op for op in OPS if op.name != "padding"}
 PADDING = 0
 CONSTANT = BY_NAME["q"].opcode
 SUBST = BY_NAME["subst"].opcode
+INSTRUCTIONS = tuple(  # what an interpreter executes; constant leaves are operands only
+    op
+    for op in OPS
+    if op.opcode == CONSTANT or (not op.structural and (op.arity > 0 or op.reads_coordinates))
+)

@@ -16,16 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from evojax_art import ops
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, parse
 from evojax_art.interpreter import reference
-from evojax_art.interpreter.api import Implementation, interpret
-from evojax_art.ops import Coordinates, Quaternion
+from evojax_art.interpreter.api import POINTS, Implementation, interpret
+from evojax_art.ops import Coordinates, Crunch
 from evojax_art.program import Program, encode, to_expressions
 from evojax_art.tape import num_registers
 
-Crunch = Literal["sigmoid", "1995"]
 TILE = 256  # points per tile on a CPU: 4 kB a register, so that they stay in the L1 cache
 _GPU_TILE = 4096  # and elsewhere, where a tile is a kernel launch per instruction,
 _GPU_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
@@ -39,7 +37,7 @@ def evaluate(
     width: int = 32,
     z: float | Float[Array, ""] = 0.0,
     *,
-    implementation: Implementation | Literal["reference"] = "xla",
+    implementation: Implementation | Literal["reference"] = "best",
 ) -> Float[Array, "P H W 4"] | Float[np.ndarray, "P H W 4"]:
     """The quaternion (e, i, j, k) of every formula at every pixel.
 
@@ -69,7 +67,7 @@ def render(
     smooth: bool = False,
     *,
     samples: int = 1,
-    implementation: Implementation = "xla",
+    implementation: Implementation = "best",
 ) -> Float[Array, "P H W 3"]:
     """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
 
@@ -195,8 +193,8 @@ def _rounded_capacity(length: int) -> int:
 def _evaluate(population, z, height, width, implementation):
     points = _tiles(jnp.int32(0), height, width, 1, _tile_size(population))
     at = _coordinates(points, z, height, width)
-    kept = interpret(population, at, jnp.stack, implementation)
-    return _untile(kept, height, width)
+    kept = interpret(population, at, "raw", 1, implementation)
+    return _pictures(kept, height, width)
 
 
 @partial(
@@ -223,16 +221,12 @@ def _render_rows(
     width: int,
     crunch: Crunch,
     samples: int,
-    implementation: Implementation = "xla",
+    implementation: Implementation = "best",
 ) -> Float[Array, "P R W 3"]:
     points = _tiles(first_row, num_rows, width, samples, _tile_size(population))
     at = _coordinates(points, z, height, width)
-
-    def colours(value: Quaternion) -> Float[Array, "3 D"]:
-        rgb = ops.crunch(jnp, jnp.stack(value[1:]), crunch)
-        return rgb.reshape(3, samples**2, -1).mean(axis=1)
-
-    return _untile(interpret(population, at, colours, implementation), num_rows, width)
+    kept = interpret(population, at, crunch, samples**2, implementation)
+    return _pictures(kept, num_rows, width)
 
 
 def _tile_size(population: Program) -> int:
@@ -246,7 +240,8 @@ def _tile_size(population: Program) -> int:
 def _tiles(first_row: Int[Array, ""], num_rows: int, width: int, samples: int, tile: int):
     """Column and row, in half pixels, of every sample: two arrays [tiles, samples**2 * D]."""
     num_pixels = num_rows * width
-    pixels_per_tile = max(1, min(tile // samples**2, num_pixels))
+    pixels_per_tile = min(tile // samples**2, num_pixels)
+    pixels_per_tile = max(1, -(-pixels_per_tile // POINTS)) * POINTS
     num_tiles = -(-num_pixels // pixels_per_tile)
     index = jnp.arange(num_tiles * pixels_per_tile).reshape(num_tiles, 1, pixels_per_tile)
     offset = (2 * np.arange(samples) - (samples - 1)) / samples  # of a sample, in half pixels
@@ -264,7 +259,7 @@ def _coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordi
     return Coordinates(x, y, jnp.broadcast_to(z, x.shape))
 
 
-def _untile(kept: Float[Array, "tiles P C D"], num_rows: int, width: int):
-    tiles, num_formulas, channels, pixels = kept.shape
-    flat = kept.transpose(1, 0, 3, 2).reshape(num_formulas, tiles * pixels, channels)
-    return flat[:, : num_rows * width].reshape(num_formulas, num_rows, width, channels)
+def _pictures(kept: Float[Array, "P N C"], num_rows: int, width: int) -> Float[Array, "P R W C"]:
+    num_formulas, _, channels = kept.shape
+    pixels = kept[:, : num_rows * width]  # the last tile may reach beyond the picture
+    return pixels.reshape(num_formulas, num_rows, width, channels)

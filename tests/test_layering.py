@@ -11,11 +11,11 @@ PACKAGE = Path(evojax_art.__file__).parent
 
 # A line's modules do not know each other.
 ORDER = [
-    {"errors", "ops", "gallery", "naturalness"},
+    {"errors", "ops", "gallery", "naturalness", "interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
     {"program", "formula_files", "nets.cifar", "nets.squeezenet", "objective"},
     {"tape", "variation", "interpreter.reference", "nets.weights"},
-    {"interpreter.xla", "algorithms.base"},
+    {"interpreter.native", "interpreter.xla", "algorithms.base"},
     {"interpreter.api", "algorithms.genetic", "algorithms.mount2015"},
     {"render"},
     {"evolution", "benchmark"},

@@ -1,53 +1,78 @@
 """One door to all interpreters."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError
-from evojax_art.interpreter import xla
-from evojax_art.interpreter.xla import FinishFn
-from evojax_art.ops import Coordinates
+from evojax_art.interpreter import native, xla
+from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
 from evojax_art.tape import lower
 
-Implementation = Literal["xla", "switch", "lockstep"]
+Implementation = Literal["best", "native", "xla", "switch", "lockstep"]
+POINTS = native.LANES  # a tile's pixels come in multiples of this
 
 
 def interpret(
     population: Program,
     at: Coordinates,
-    finish_fn: FinishFn,
-    implementation: Implementation = "xla",
-) -> Float[Array, "tiles P C D"]:
+    kept: Keep,
+    samples: int = 1,
+    implementation: Implementation = "best",
+) -> Float[Array, "P N C"]:
     """Evaluates every formula at every point, on the device; traceable.
 
     Args:
         population: P programs.
-        at: coordinates, each [tiles, T] float32. Memory grows with P times T; tiles follow each
-            other.
-        finish_fn: turns the value of one formula on one tile, a quaternion of [T] arrays, into the
-            [C, D] array to keep.
-        implementation: "xla" takes the best for the platform; "switch" and "lockstep" name one
-            (see `interpreter.xla`).
+        at: coordinates, each [tiles, samples * D] float32, D a multiple of `POINTS`: D pixels with
+            their first sample, the same with their second, and so on.
+        kept: what to keep of a value: "raw" its four components, or the colours of a crunch.
+        samples: points of a pixel, over which the result is averaged.
+        implementation: "native" (CPU only), or "xla", plain JAX, which is `switch` or `lockstep` of
+            `interpreter.xla`; "best" takes the fastest for the platform.
 
     Returns:
-        `finish_fn`'s results.
+        What was kept of the N = tiles * D pixels, in order.
 
     Raises:
         InputError: an implementation that does not exist.
     """
     tapes = jax.vmap(lower)(population)
-    if implementation == "xla":
-        return jax.lax.platform_dependent(
-            tapes,
-            at,
-            cpu=lambda tapes, at: xla.switch(tapes, at, finish_fn),
-            default=lambda tapes, at: xla.lockstep(tapes, at, finish_fn),
+
+    def finish(value: Quaternion) -> Float[Array, "C D"]:
+        parts = jnp.stack(keep(jnp, value, kept))
+        return parts.reshape(len(parts), samples, -1).mean(axis=1)
+
+    def run_native(tapes, at):
+        return native.interpret(tapes, at, kept, samples)
+
+    def run_xla(interpret_fn):
+        def run(tapes, at):
+            tiles = interpret_fn(tapes, at, finish)  # [tiles, P, C, D]
+            num_tiles, num_formulas, channels, pixels = tiles.shape
+            return tiles.transpose(1, 0, 3, 2).reshape(num_formulas, -1, channels)
+
+        return run
+
+    implementations = {
+        "native": run_native,
+        "switch": run_xla(xla.switch),
+        "lockstep": run_xla(xla.lockstep),
+    }
+
+    def by_platform(cpu: str, otherwise: str):
+        return lambda *operands: jax.lax.platform_dependent(
+            *operands, cpu=implementations[cpu], default=implementations[otherwise]
         )
-    if implementation not in ("switch", "lockstep"):
+
+    implementations["xla"] = by_platform("switch", "lockstep")
+    implementations["best"] = by_platform("native", "lockstep")
+    if implementation not in implementations:
         raise InputError(
-            f"unknown implementation {implementation!r}; there are xla, switch and lockstep"
+            f"unknown implementation {implementation!r}; there are "
+            f"{', '.join(get_args(Implementation))}"
         )
-    return getattr(xla, implementation)(tapes, at, finish_fn)
+    return implementations[implementation](tapes, at)

@@ -16,15 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from evojax_art.ops import CONSTANT, OPS, Coordinates, Op, Quaternion, wrap_coordinates
+from evojax_art.ops import CONSTANT, INSTRUCTIONS, OPS, Coordinates, Op, Quaternion, wrap_coordinates
 from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, num_registers
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
-_INSTRUCTIONS = tuple(
-    op
-    for op in OPS
-    if op.opcode == CONSTANT or (not op.structural and (op.arity > 0 or op.reads_coordinates))
-)  # the others never reach a tape
 
 
 class _TileNumpy:
@@ -52,7 +47,7 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
     num_tiles, tile = at.x.shape
     num_formulas, capacity = tapes.opcode.shape
     kept = jax.eval_shape(finish_fn, Quaternion(*[at.x[0]] * 4))
-    branches = [_branch(_TileNumpy(), op) for op in _INSTRUCTIONS]
+    branches = [_branch(_TileNumpy(), op) for op in INSTRUCTIONS]
     branch_of = _branch_index()
 
     def instruction(step, state):
@@ -90,7 +85,7 @@ def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, 
     """Interprets a population, tile by tile, all formulas at once; arguments as for `switch`."""
     num_formulas, capacity = tapes.opcode.shape
     everyone = jnp.arange(num_formulas)
-    branches = [jax.vmap(_branch(jnp, op)) for op in _INSTRUCTIONS]
+    branches = [jax.vmap(_branch(jnp, op)) for op in INSTRUCTIONS]
     branch_of = _branch_index()
 
     def instruction(step, registers):
@@ -118,7 +113,7 @@ def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, 
 
 def _branch_index() -> Array:
     index = [0] * len(OPS)
-    for position, op in enumerate(_INSTRUCTIONS):
+    for position, op in enumerate(INSTRUCTIONS):
         index[op.opcode] = position
     return jnp.asarray(index)
 

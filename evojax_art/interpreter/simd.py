@@ -1,0 +1,276 @@
+"""An array namespace whose arrays are vectors of machine registers.
+
+The functions of `ops` take their array namespace as an argument. Given this one, they write LLVM
+instructions instead of computing: an operand is a `Vector` of a few float32 lanes, and what a
+function returns is the code that computes it. So the native interpreter has the same op table as
+all others.
+
+`exp`, `log` and `sin` are polynomials, because LLVM has no vector form of them; each is within
+about 2e-7 of the exact value, relative for `exp`, absolute for `sin` and (near 1) `log`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
+_ROUND32 = 1.5 * 2.0**23  # adding it leaves the nearest integer in the low bits of the sum,
+_ROUND64 = 1.5 * 2.0**52  # and subtracting it again that integer as a float
+_REDUCIBLE = 1e9  # the largest argument of sin whose quarter turns two doubles remove
+
+
+class Vector:
+    """Lanes of float32, or of booleans where a comparison made it; operators emit code."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, simd: "Simd", value: Any):
+        self.simd = simd
+        self.value = value
+
+    def _emit(self, name: str, other: Any, *, swap: bool = False) -> "Vector":
+        left, right = self.value, self.simd.lift(other).value
+        if swap:
+            left, right = right, left
+        return Vector(self.simd, getattr(self.simd.builder, name)(left, right))
+
+    def _compare(self, sign: str, other: Any) -> "Vector":
+        # Every comparison with NaN is false, but for "not equal".
+        compare = self.simd.builder.fcmp_unordered if sign == "!=" else None
+        compare = compare or self.simd.builder.fcmp_ordered
+        return Vector(self.simd, compare(sign, self.value, self.simd.lift(other).value))
+
+    def __add__(self, other):
+        return self._emit("fadd", other)
+
+    def __radd__(self, other):
+        return self._emit("fadd", other, swap=True)
+
+    def __sub__(self, other):
+        return self._emit("fsub", other)
+
+    def __rsub__(self, other):
+        return self._emit("fsub", other, swap=True)
+
+    def __mul__(self, other):
+        return self._emit("fmul", other)
+
+    def __rmul__(self, other):
+        return self._emit("fmul", other, swap=True)
+
+    def __truediv__(self, other):
+        return self._emit("fdiv", other)
+
+    def __rtruediv__(self, other):
+        return self._emit("fdiv", other, swap=True)
+
+    def __neg__(self):
+        return Vector(self.simd, self.simd.builder.fneg(self.value))
+
+    def __lt__(self, other):
+        return self._compare("<", other)
+
+    def __le__(self, other):
+        return self._compare("<=", other)
+
+    def __gt__(self, other):
+        return self._compare(">", other)
+
+    def __ge__(self, other):
+        return self._compare(">=", other)
+
+    def __eq__(self, other):
+        return self._compare("==", other)
+
+    def __ne__(self, other):
+        return self._compare("!=", other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __and__(self, other):
+        return self._emit("and_", other)
+
+    def __or__(self, other):
+        return self._emit("or_", other)
+
+
+class Simd:
+    """The functions that `ops` asks of a namespace, as code.
+
+    Args:
+        builder: where the instructions go.
+        width: lanes of a vector.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, width: int):
+        self.builder = builder
+        self.width = width
+        self.float_type = ir.VectorType(_F32, width)
+        self._int_type = ir.VectorType(_I32, width)
+
+    def lift(self, value: "Vector | float") -> Vector:
+        """A number as a vector of equal lanes; vectors as they are."""
+        return value if isinstance(value, Vector) else self._splat(float(value))
+
+    def full_like(self, t: Vector, value: float) -> Vector:
+        return self._splat(value)
+
+    def zeros_like(self, t: Vector) -> Vector:
+        return self._splat(0.0)
+
+    def ones_like(self, t: Vector) -> Vector:
+        return self._splat(1.0)
+
+    def where(self, condition: Vector, then: Vector, otherwise: Vector) -> Vector:
+        return Vector(self, self.builder.select(condition.value, then.value, otherwise.value))
+
+    def floor(self, t: Vector) -> Vector:
+        return self._intrinsic("llvm.floor", t)
+
+    def sqrt(self, t: Vector) -> Vector:
+        return self._intrinsic("llvm.sqrt", t)
+
+    def maximum(self, s: Vector, t: Any) -> Vector:
+        return self._intrinsic("llvm.maximum", s, self.lift(t))  # NaN if either is
+
+    def minimum(self, s: Vector, t: Any) -> Vector:
+        return self._intrinsic("llvm.minimum", s, self.lift(t))
+
+    def clip(self, t: Vector, least: float, most: float) -> Vector:
+        return self.minimum(self.maximum(t, least), most)
+
+    def exp(self, t: Vector) -> Vector:
+        """For t in [-87, 88]; NaN stays NaN."""
+        # e^t = 2^n e^r with |r| <= ln(2) / 2; ln(2) in two parts, the first exact times n.
+        shifted = self._fma(t, self._splat(1 / math.log(2)), self._splat(_ROUND32))
+        n = shifted - _ROUND32
+        high = 355 / 512
+        r = self._fma(n, self._splat(-high), t)
+        r = self._fma(n, self._splat(high - math.log(2)), r)
+        power = self._horner(r, [1 / math.factorial(k) for k in range(8)])
+        exponent = self.builder.shl(self._bits(shifted), self._integers(23))
+        return self._floats(self.builder.add(self._bits(power), exponent), keep_nan_of=t)
+
+    def log(self, t: Vector) -> Vector:
+        """For t that is not negative; denormals count as zero."""
+        # t = 2^n m with m in [0.7, 1.4); ln(m) = 2 artanh(s), s = (m - 1) / (m + 1).
+        builder = self.builder
+        offset = self._integers(int(np.float32(math.sqrt(0.5)).view(np.int32)))
+        bits = builder.sub(self._bits(t), offset)
+        n = Vector(self, builder.sitofp(builder.ashr(bits, self._integers(23)), self.float_type))
+        fraction = builder.and_(bits, self._integers(0x007FFFFF))
+        m = self._floats(builder.add(fraction, offset))
+        s = (m - 1) / (m + 1)
+        artanh = self._horner(s * s, [2 / (2 * k + 1) for k in range(6)]) * s
+        value = self._fma(n, self._splat(math.log(2)), artanh)
+        value = self.where(t < 2.0**-126, self._splat(-math.inf), value)
+        return self.where(t < math.inf, value, t)  # infinity and NaN stay
+
+    def sin(self, t: Vector) -> Vector:
+        """For any t; infinities become NaN."""
+        builder = self.builder
+        doubles = ir.VectorType(_F64, self.width)
+
+        def splat(value: float) -> ir.Constant:
+            return ir.Constant(doubles, [value] * self.width)
+
+        wide = builder.fpext(t.value, doubles)
+        shifted = builder.fadd(builder.fmul(wide, splat(2 / math.pi)), splat(_ROUND64))
+        turns = builder.fsub(shifted, splat(_ROUND64))
+        high = math.pi / 2
+        low = 6.123233995736766e-17  # pi / 2 beyond a double's precision
+        rest = self._call("llvm.fma", doubles, turns, splat(-high), wide)
+        rest = self._call("llvm.fma", doubles, turns, splat(-low), rest)
+        r = Vector(self, builder.fptrunc(rest, self.float_type))
+        quarter = builder.trunc(
+            builder.bitcast(shifted, ir.VectorType(_I64, self.width)), self._int_type
+        )
+        square = r * r
+        sine = self._horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(5)]) * r
+        cosine = self._horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(6)])
+        odd = builder.trunc(quarter, ir.VectorType(ir.IntType(1), self.width))
+        magnitude = self._bits(self.where(Vector(self, odd), cosine, sine))
+        sign = builder.shl(builder.and_(quarter, self._integers(2)), self._integers(30))
+        value = self._floats(builder.xor(magnitude, sign))
+        magnitude = self._intrinsic("llvm.fabs", t)
+        return self.where_due(
+            magnitude > _REDUCIBLE,
+            lambda pair: (self._each_lane("llvm.sin", pair[1]), pair[1]),
+            (value, t),
+            masked=True,
+        )[0]
+
+    def where_due(
+        self, due: Vector, fn: Callable[[Any], Any], value: Any, *, masked: bool = False
+    ) -> Any:
+        """`fn(value)`, skipped where no lane is due; see `ops`.
+
+        With `masked`, lanes that are not due keep `value`.
+        """
+        builder = self.builder
+        lanes = builder.bitcast(due.value, ir.IntType(self.width))
+        before = builder.block
+        with builder.if_then(builder.icmp_unsigned("!=", lanes, lanes.type(0)), likely=False):
+            changed = fn(value)
+            if masked:
+                changed = [self.where(due, c, v) for c, v in zip(changed, value, strict=True)]
+            inside = builder.block
+        merged = []
+        for old, new in zip(value, changed, strict=True):
+            phi = builder.phi(self.float_type)
+            phi.add_incoming(old.value, before)
+            phi.add_incoming(new.value, inside)
+            merged.append(Vector(self, phi))
+        return type(value)(*merged) if hasattr(value, "_fields") else tuple(merged)
+
+    def _splat(self, value: float) -> Vector:
+        rounded = float(np.float32(value))  # LLVM refuses constants that are no float32
+        return Vector(self, ir.Constant(self.float_type, [rounded] * self.width))
+
+    def _integers(self, value: int) -> ir.Constant:
+        return ir.Constant(self._int_type, [value] * self.width)
+
+    def _bits(self, t: Vector) -> Any:
+        return self.builder.bitcast(t.value, self._int_type)
+
+    def _floats(self, bits: Any, keep_nan_of: Vector | None = None) -> Vector:
+        value = Vector(self, self.builder.bitcast(bits, self.float_type))
+        if keep_nan_of is None:
+            return value
+        return self.where(keep_nan_of == keep_nan_of, value, keep_nan_of)  # noqa: PLR0124
+
+    def _fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
+        return self._intrinsic("llvm.fma", a, b, c)
+
+    def _horner(self, t: Vector, coefficients: list[float]) -> Vector:
+        value = self._splat(coefficients[-1])
+        for coefficient in reversed(coefficients[:-1]):
+            value = self._fma(value, t, self._splat(coefficient))
+        return value
+
+    def _intrinsic(self, name: str, *operands: Vector) -> Vector:
+        return Vector(self, self._call(name, self.float_type, *(t.value for t in operands)))
+
+    def _call(self, name: str, kind: Any, *operands: Any) -> Any:
+        element = getattr(kind, "element", kind)
+        lanes = f"v{self.width}" if element is not kind else ""
+        full = f"{name}.{lanes}{'f32' if element == _F32 else 'f64'}"
+        module = self.builder.module
+        if full not in module.globals:
+            ir.Function(module, ir.FunctionType(kind, [kind] * len(operands)), full)
+        return self.builder.call(module.globals[full], operands)
+
+    def _each_lane(self, name: str, t: Vector) -> Vector:
+        """A function of LLVM or the C library, lane by lane, in double precision."""
+        builder = self.builder
+        result = t.value
+        for lane in range(self.width):
+            index = ir.Constant(_I32, lane)
+            wide = builder.fpext(builder.extract_element(t.value, index), _F64)
+            narrow = builder.fptrunc(self._call(name, _F64, wide), _F32)
+            result = builder.insert_element(result, narrow, index)
+        return Vector(self, result)
