@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from evojax_art.benchmark import BenchmarkConfig, benchmark
+from evojax_art.benchmark.session import BenchmarkConfig, benchmark
 from evojax_art.config import RunConfig, parse_flags, with_config
 from evojax_art.errors import InputError, suggest
 from evojax_art.formula import Expression, FormulaError, parse
@@ -263,4 +263,4 @@ def _nets(flags: list[str]) -> None:
 
 def _benchmark(flags: list[str]) -> None:
     config = parse_flags(BenchmarkConfig, flags, "evojax-art benchmark")
-    benchmark(config, Console())
+    benchmark(config)

@@ -39,6 +39,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Finds out before long work whether a file can be written after it; leaves nothing behind.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole.
 

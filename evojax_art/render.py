@@ -19,14 +19,14 @@ from jaxtyping import Array, Float, Int, UInt8
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, parse
 from evojax_art.interpreter import reference
-from evojax_art.interpreter.api import POINTS, Implementation, interpret
+from evojax_art.interpreter.api import POINTS, Implementation, best_elsewhere, interpret
 from evojax_art.ops import Coordinates, Crunch
 from evojax_art.program import Program, encode, to_expressions
 from evojax_art.tape import num_registers
 
-TILE = 256  # points per tile on a CPU: 4 kB a register, so that they stay in the L1 cache
-_GPU_TILE = 4096  # and elsewhere, where a tile is a kernel launch per instruction,
-_GPU_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
+TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
+_STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
+_STEP_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
 _BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
 _BAND_POINTS = 1 << 20  # points per step of a large picture
 
@@ -191,7 +191,7 @@ def _rounded_capacity(length: int) -> int:
 
 @partial(jax.jit, static_argnames=("height", "width", "implementation"))
 def _evaluate(population, z, height, width, implementation):
-    points = _tiles(jnp.int32(0), height, width, 1, _tile_size(population))
+    points = _tiles(jnp.int32(0), height, width, 1, _tile_size(population, implementation))
     at = _coordinates(points, z, height, width)
     kept = interpret(population, at, "raw", 1, implementation)
     return _pictures(kept, height, width)
@@ -223,18 +223,19 @@ def _render_rows(
     samples: int,
     implementation: Implementation = "best",
 ) -> Float[Array, "P R W 3"]:
-    points = _tiles(first_row, num_rows, width, samples, _tile_size(population))
+    points = _tiles(first_row, num_rows, width, samples, _tile_size(population, implementation))
     at = _coordinates(points, z, height, width)
     kept = interpret(population, at, crunch, samples**2, implementation)
     return _pictures(kept, num_rows, width)
 
 
-def _tile_size(population: Program) -> int:
-    if jax.default_backend() == "cpu":
+def _tile_size(population: Program, implementation: str) -> int:
+    on_chip = "native" if jax.default_backend() == "cpu" else best_elsewhere()
+    if (on_chip if implementation == "best" else implementation) not in ("xla", "lockstep"):
         return TILE
     num_formulas, capacity = population.opcode.shape
     bytes_per_point = num_formulas * num_registers(capacity) * 16
-    return max(TILE, min(_GPU_TILE, _GPU_REGISTERS // bytes_per_point))
+    return max(TILE, min(_STEP_TILE, _STEP_REGISTERS // bytes_per_point))
 
 
 def _tiles(first_row: Int[Array, ""], num_rows: int, width: int, samples: int, tile: int):

@@ -5,7 +5,7 @@ that depend on no formula: the named constants, and the coordinate leaves at the
 coordinates. They are filled once per tile of pixels and shared by every formula, so a leaf is an
 operand and costs no instruction. The registers behind them are a formula's own.
 
-    opcode    int32   [L]     what to do; rows of `INSTRUCTIONS`
+    opcode    int32   [M]     what to do; rows of `INSTRUCTIONS`
     target    int32   [L]     register that receives the value
     first     int32   [L]     register of the left (or only) operand
     second    int32   [L]     register of the right operand
@@ -15,7 +15,12 @@ operand and costs no instruction. The registers behind them are a formula's own.
 
 `subst a b` is no instruction: inside b, a coordinate leaf becomes an instruction that reads a's
 register, wraps it and forms the leaf there, so a coordinate frame is a register like any other and
-nesting costs nothing. A register is free again after its last use.
+nesting costs nothing. Equal subtrees are computed once, in an order that needs few registers (see
+`values`). A register is free again after its last use.
+
+Constant subtrees are instructions of a tail of `num_folded` instructions behind the first `length`;
+each of these writes the register `NUM_LEAVES` + its place in the tail. A `q` whose `first` is such
+a register stands for its value: `fold` runs the tail once per formula and leaves a tape without.
 
 Lowering runs on the device, for one program; `jax.vmap` makes it a population's.
 """
@@ -27,26 +32,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST
-from evojax_art.program import ARITY, Program, subtree_starts
+from evojax_art.ops import CONSTANT, OPS
+from evojax_art.program import Program
+from evojax_art.values import NONE, Values, name_values
 
 LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
 _LEAF_REGISTER = np.full(len(OPS), -1, np.int32)
 _LEAF_REGISTER[[op.opcode for op in LEAVES]] = np.arange(NUM_LEAVES)
-_READS_COORDINATES = np.array([op.reads_coordinates for op in OPS])
 
 
 class Tape(NamedTuple):
-    """One formula in executable form, or a population's with a leading axis P."""
+    """One formula in executable form, or a population's with a leading axis P; M is L + 1."""
 
-    opcode: Int[Array, "*P L"]
-    target: Int[Array, "*P L"]
-    first: Int[Array, "*P L"]
-    second: Int[Array, "*P L"]
-    constant: Float[Array, "*P L 4"]
+    opcode: Int[Array, "*P M"]
+    target: Int[Array, "*P M"]
+    first: Int[Array, "*P M"]
+    second: Int[Array, "*P M"]
+    constant: Float[Array, "*P M 4"]
     length: Int[Array, "*P"]
     result: Int[Array, "*P"]
+    num_folded: Int[Array, "*P"]
+
+    @property
+    def num_registers(self) -> int:
+        """Size of a register file that holds every register it names."""
+        return num_registers(self.opcode.shape[-1] - 1)
 
 
 def num_registers(capacity: int) -> int:
@@ -60,115 +71,140 @@ def num_registers(capacity: int) -> int:
 
 def lower(program: Program) -> Tape:
     """The tape of one program."""
-    capacity = program.capacity
-    values = _link(program)
-    register = _allocate(values, num_registers(capacity) - NUM_LEAVES)
+    values = name_values(program)
+    plan = _plan(values)
+    own = _allocate(plan)
+    leaf = jnp.asarray(_LEAF_REGISTER)[values.opcode]
+    tail_place = jnp.cumsum(plan.folded) - 1
 
-    def operand(node: Int[Array, "*L"]) -> Int[Array, "*L"]:
-        leaf = values.leaf[node]
-        return jnp.where(leaf >= 0, leaf, NUM_LEAVES + register[node])
+    def operand(value: Int[Array, "*L"], of_folded: Bool[Array, "*L"]) -> Int[Array, "*L"]:
+        there = jnp.maximum(value, 0)
+        register = NUM_LEAVES + jnp.where(of_folded, tail_place[there], own[there])
+        register = jnp.where(values.computed[there], register, leaf[there])
+        return jnp.where(value == NONE, 0, register)
 
-    # Nodes that are instructions move to the front, in order.
-    position = jnp.arange(capacity)
-    slot = jnp.where(values.computed, jnp.cumsum(values.computed) - 1, capacity)
-    source = jnp.zeros_like(position).at[slot].set(position, mode="drop")
-    length = jnp.sum(values.computed, dtype=jnp.int32)
+    no, yes = jnp.zeros_like(plan.main), jnp.ones_like(plan.main)
+    is_load = plan.main & values.constant
+    loaded = jnp.where(plan.folded, NUM_LEAVES + tail_place, 0)
+    records = jnp.array(
+        [  # of a value as an instruction of the formula, and as one of its tail
+            (jnp.where(is_load, CONSTANT, values.opcode), values.opcode),
+            (NUM_LEAVES + own, NUM_LEAVES + tail_place),
+            (
+                jnp.where(is_load, loaded, operand(values.first, no)),
+                operand(values.first, yes),
+            ),
+            (operand(values.second, no), operand(values.second, yes)),
+            (values.node, values.node),
+        ]
+    ).reshape(5, -1)
 
-    def pack(field: Array) -> Array:
-        shape = (capacity,) + (1,) * (field.ndim - 1)
-        return jnp.where((position < length).reshape(shape), field[source], 0)
-
+    # The formula's instructions move to the front, those of its tail right behind them.
+    size = program.capacity + 1
+    length = jnp.sum(plan.main, dtype=jnp.int32)
+    num_folded = jnp.sum(plan.folded, dtype=jnp.int32)
+    slots = jnp.where(plan.main, jnp.cumsum(plan.main) - 1, size)
+    tail_slots = jnp.where(plan.folded, length + tail_place, size)
+    source = (
+        jnp.zeros(size, jnp.int32)
+        .at[jnp.concatenate([slots, tail_slots])]
+        .set(jnp.arange(2 * program.capacity), mode="drop")
+    )
+    in_use = jnp.arange(size) < length + num_folded
+    opcode, target, first, second, node = jnp.where(in_use, records[:, source], 0)
     return Tape(
-        opcode=pack(program.opcode),
-        target=pack(NUM_LEAVES + register),
-        first=pack(operand(values.first)),
-        second=pack(operand(values.second)),
-        constant=pack(program.constant),
+        opcode=opcode,
+        target=target,
+        first=first,
+        second=second,
+        constant=jnp.where((opcode == CONSTANT)[:, None], program.constant[node], 0),
         length=length,
-        result=operand(values.root),
+        result=operand(values.root, jnp.zeros((), bool)),
+        num_folded=num_folded,
     )
 
 
-class _Values(NamedTuple):
-    """Every node's value by name of the node that computes it (static single assignment).
+class _Plan(NamedTuple):
+    """Which values are instructions, and how long each is needed; all [L] but the counts.
 
     Attributes:
-        computed: whether the node is an instruction.
-        leaf: register of the shared leaf that is the node's value, -1 where there is none.
-        first: node of the left or only operand; of the frame, for a leaf under `subst`.
-        second: node of the right operand.
-        last_use: the last node that reads the value; the node itself where none does.
-        root: node of the formula's value.
+        main: whether a value is an instruction of the formula.
+        folded: whether it is one of its constants.
+        last_use: the last value of the formula that reads it; itself where none does, L where it
+            is the formula's.
+        stacked: whether it is read once, by its parent. Such values' lives nest.
     """
 
-    computed: Bool[Array, "L"]
-    leaf: Int[Array, "L"]
-    first: Int[Array, "L"]
-    second: Int[Array, "L"]
+    main: Bool[Array, "L"]
+    folded: Bool[Array, "L"]
     last_use: Int[Array, "L"]
-    root: Int[Array, ""]
+    stacked: Bool[Array, "L"]
 
 
-def _link(program: Program) -> _Values:
-    position = jnp.arange(program.capacity)
-    in_use = position < program.length
-    opcode = jnp.where(in_use, program.opcode, PADDING)
-    arity = jnp.asarray(ARITY)[opcode]
-    is_subst = opcode == SUBST
-    start = subtree_starts(program)
-    before = jnp.maximum(position - 1, 0)
-    left_root = jnp.where(arity == 2, start[before] - 1, before)
+def _plan(values: Values) -> _Plan:
+    capacity = values.opcode.shape[0]
+    position = jnp.arange(capacity)
+    operators = values.computed & ~values.constant
+    folds = values.computed & values.constant & (values.opcode != CONSTANT)
 
-    # A subst's value is its right side's, which ends right before it.
-    value_of = jax.lax.cummax(jnp.where(is_subst, -1, position))
+    def reads(readers: Bool[Array, "L"]) -> tuple[Int[Array, "L"], ...]:
+        """What they read, as indices; L for nothing."""
+        return tuple(
+            jnp.where(readers & (operand != NONE), operand, capacity)
+            for operand in (values.first, values.second)
+        )
 
-    # The frame of a node is the innermost subst whose right side encloses it: the nearest one
-    # behind it whose right side begins no later.
-    encloses = is_subst[:, None] & (start[before][:, None] <= position[None, :])
-    encloses &= position[:, None] > position[None, :]
-    owner = jnp.min(jnp.where(encloses, position[:, None], program.capacity), axis=0)
-    in_frame = owner < program.capacity
-    frame = left_root[jnp.where(in_frame, owner, 0)]
+    def is_read(readers: Bool[Array, "L"]) -> Bool[Array, "L"]:
+        first, second = reads(readers)
+        nobody = jnp.zeros(capacity, bool)
+        return nobody.at[first].set(True, mode="drop").at[second].set(True, mode="drop")
 
-    at_frame = jnp.asarray(_READS_COORDINATES)[opcode] & in_frame
-    leaf = jnp.where(at_frame, -1, jnp.asarray(_LEAF_REGISTER)[opcode])
-    computed = in_use & ~is_subst & ((arity > 0) | at_frame | (opcode == CONSTANT))
-    first = value_of[jnp.where(at_frame, frame, left_root)]
-    second = value_of[before]
-
-    reads_first = computed & ((arity > 0) | at_frame)
-    last_use = position.at[jnp.where(reads_first, first, program.capacity)].max(
-        position, mode="drop"
+    is_root = position == values.root
+    loads = values.computed & values.constant & (is_read(operators) | is_root)
+    first, second = reads(operators)
+    times = jnp.zeros_like(position).at[first].add(1, mode="drop").at[second].add(1, mode="drop")
+    last = position.at[first].max(position, mode="drop").at[second].max(position, mode="drop")
+    main = operators | loads
+    # Not by its parent: a frame, which leaves read, and a constant whose parent is one too.
+    elsewhere = values.framed | is_read(folds)
+    return _Plan(
+        main=main,
+        folded=folds | (values.computed & (values.opcode == CONSTANT) & is_read(folds)),
+        last_use=jnp.where(is_root, capacity, last),
+        stacked=main & (times == 1) & ~elsewhere & ~is_root,
     )
-    last_use = last_use.at[jnp.where(computed & (arity == 2), second, program.capacity)].max(
-        position, mode="drop"
-    )
-    root = value_of[program.length - 1]
-    return _Values(computed, leaf, first, second, last_use, root)
 
 
-def _allocate(values: _Values, num_own: int) -> Int[Array, "L"]:
-    """A register for each computed value, the lowest that is free, by one walk over the nodes."""
-    computed_first = values.leaf[values.first] < 0
-    computed_second = values.leaf[values.second] < 0
-    own = jnp.arange(num_own)
+def _allocate(plan: _Plan) -> Int[Array, "L"]:
+    """A register for each value of the formula, counted from the first that is no leaf's.
 
-    def step(carry, node):
-        free, register = carry
-        # An operand read for the last time gives its register back before the result takes one:
-        # an instruction may overwrite its own operand.
-        for operand, is_computed in (
-            (values.first[node], computed_first[node]),
-            (values.second[node], computed_second[node]),
-        ):
-            ends = values.computed[node] & is_computed & (values.last_use[operand] == node)
-            free = free | (ends & (own == register[operand]))
-        chosen = jnp.min(jnp.where(free, own, num_own - 1))  # argmax would not vectorise on a CPU
-        keeps = values.computed[node] & (values.last_use[node] > node)
-        free = free & ~(keeps & (own == chosen))
-        return (free, register.at[node].set(chosen)), None
+    An operand read for the last time gives its register back before the result takes one: an
+    instruction may overwrite its own operand. Values that are read once are a stack, which needs
+    no loop. The others, few, take the lowest register behind the stack's that is free.
+    """
+    capacity = plan.main.shape[0]
+    num_own = num_registers(capacity) - NUM_LEAVES
+    position = jnp.arange(capacity)
+    stacked = plan.stacked.astype(jnp.int32)
+    ends = jnp.zeros(capacity, jnp.int32)
+    ends = ends.at[jnp.where(plan.stacked, plan.last_use, capacity)].add(1, mode="drop")
+    depth = jnp.cumsum(stacked - ends) - stacked
+    height = jnp.max(jnp.where(plan.stacked, depth + 1, 0))
 
-    nodes = jnp.arange(values.computed.shape[0])
-    start = (jnp.ones(num_own, bool), jnp.zeros_like(nodes, jnp.int32))
-    (_, register), _ = jax.lax.scan(step, start, nodes)
-    return register
+    others = plan.main & ~plan.stacked
+    place = jnp.where(others, jnp.cumsum(others) - 1, capacity)
+    order = jnp.zeros_like(position).at[place].set(position, mode="drop")
+    num_others = jnp.sum(others)
+
+    def step(state):
+        index, busy_until, chosen = state
+        value = order[index]
+        # The minimum of those that are free, because argmax would not vectorise on a CPU.
+        free = busy_until <= value
+        register = jnp.min(jnp.where(free, jnp.arange(num_own), num_own - 1))
+        busy_until = busy_until.at[register].set(plan.last_use[value])
+        return index + 1, busy_until, chosen.at[value].set(register)
+
+    start = (jnp.int32(0), jnp.zeros(num_own, position.dtype), jnp.zeros_like(position))
+    _, _, chosen = jax.lax.while_loop(lambda state: state[0] < num_others, step, start)
+    return jnp.minimum(jnp.where(plan.stacked, depth, height + chosen), num_own - 1)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # test processes share a GPU
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,19 @@ SHARED = ROOT.parent / "shared"  # reference data that is no part of the reposit
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items):
+    """With a GPU every test is one of it; without, those that need one say why they are skipped."""
+    if jax.default_backend() == "gpu":
+        for item in items:
+            item.add_marker("gpu")
+    else:
+        skip = pytest.mark.skip(reason=f"needs a GPU; JAX runs on {jax.default_backend()}")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +97,11 @@ def tiny_net() -> TinyNet:
 @pytest.fixture
 def tiny_weights(tmp_path, monkeypatch) -> Path:
     """Registers `tiny` as a network; the path of its weights."""
+    return register_tiny(tmp_path, monkeypatch)
+
+
+def register_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same for fixtures of a wider scope."""
     entry = NetEntry(
         build=TinyNet,
         class_names=lambda: TinyNet(rngs=nnx.Rngs(0)).classes,
@@ -90,7 +110,7 @@ def tiny_weights(tmp_path, monkeypatch) -> Path:
         summary="a test's network",
     )
     monkeypatch.setitem(REGISTRY, "tiny", entry)
-    path = tmp_path / "tiny.safetensors"
+    path = folder / "tiny.safetensors"
     kernel = 3 * np.array([[2, -1, -1, 0], [-1, 2, -1, 0], [-1, -1, 2, 0]], np.float32)
     save_file({"head/kernel": kernel, "head/bias": np.zeros(4, np.float32)}, path)
     return path

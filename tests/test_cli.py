@@ -1,6 +1,5 @@
 """Every mistake: one message, exit status 2, nothing written."""
 
-import json
 import re
 import subprocess
 import sys
@@ -195,9 +194,30 @@ def test_nets_mistakes(fails):
     assert "no class of that name" in fails("nets", "squeezenet1_1", "--target", "crabb")
 
 
-def test_benchmark_mistakes(fails):
-    assert "population must be 1 or more" in fails("benchmark", "--population", "0")
-    assert "absent.json" in fails("benchmark", "--formulas", "absent.json")
+BENCHMARK_MISTAKES = {
+    "--population -1": "population must be 0 or more, got -1",
+    "--repeats 0": "repeats must be 1 or more, got 0",
+    "--sizes 8 0": "sizes must be one or more numbers, each 1 or more",
+    "--max-seconds 0": "max_seconds must be above 0",
+    "--sweep depth": "depth",
+    "--no-rows": "nothing to measure",
+    "--implementations quantum": "quantum",
+    "--formulas absent.json": "absent.json",
+    "--formulas long.txt --max-length 3": "every formula is longer than max_length = 3",
+    "--net sqeezenet": "did you mean squeezenet1_1?",
+    "--weights absent.safetensors": "no weights at absent.safetensors",
+    "--json absent/figures.json": "cannot write absent/figures.json",
+    "--json .": "cannot write .: it is a folder",
+    "--plot absent/figure.png": "cannot write absent/figure.png",
+    "--plot figure.pdf": "the name must end in .png",
+    "--keep long.txt": "cannot write folder long.txt",
+}
+
+
+@pytest.mark.parametrize("flags", BENCHMARK_MISTAKES)
+def test_benchmark_mistakes_are_known_before_the_work(fails, tmp_path, flags):
+    (tmp_path / "long.txt").write_text("( + x ( + x y ) )\n")
+    assert BENCHMARK_MISTAKES[flags] in fails("benchmark", *flags.split())
 
 
 def test_render_draws_text_at_any_aspect_ratio(tmp_path, capsys):
@@ -248,18 +268,6 @@ def test_nets_lists_networks_and_tells_about_one(capsys):
     assert "cifar100 (default): " in listed
     assert main(["nets", "cifar100"]) == 0
     assert "unseen judge of what evolves for it: cifar100_judge" in capsys.readouterr().out
-
-
-def test_benchmark_writes_its_figures(tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    flags = "--population 8 --max-length 16 --size 8 --repeats 2 --json".split()
-    assert main(["benchmark", *flags, str(out)]) == 0
-    figures = json.loads(out.read_text())
-    rows = {row["part"]: row for row in figures["rows"]}
-    work = rows["lower, interpret and crunch"]
-    expected = 8 * figures["mean_nodes"] * 64 / work["seconds"]
-    assert work["node_pixels_per_second"] == pytest.approx(expected, rel=0.01)
-    assert "node-pixels/s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["evolve", "render", "nets", "benchmark"])

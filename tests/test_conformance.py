@@ -53,12 +53,12 @@ class Interpreter:
         return np.concatenate(values).astype(float)
 
 
-@pytest.fixture(scope="module", params=["reference", "native", "switch", "lockstep"])
+@pytest.fixture(scope="module", params=["reference", "native", "switch", "lockstep", "pallas"])
 def interpreter(request) -> Interpreter:
     return Interpreter(request.param)
 
 
-@pytest.fixture(scope="module", params=["native", "switch", "lockstep"])
+@pytest.fixture(scope="module", params=["native", "switch", "lockstep", "pallas"])
 def device_interpreter(request) -> Interpreter:
     return Interpreter(request.param)
 

@@ -1,19 +1,26 @@
 """One door to all interpreters."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError
-from evojax_art.interpreter import native, xla
+from evojax_art.interpreter import native, pallas, xla
 from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
 from evojax_art.tape import lower
 
-Implementation = Literal["best", "native", "xla", "switch", "lockstep"]
+Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
 POINTS = native.LANES  # a tile's pixels come in multiples of this
+
+
+def best_elsewhere() -> Literal["pallas", "lockstep"]:
+    """What "best" means on this process's accelerator."""
+    return "pallas" if pallas.is_supported() else "lockstep"
 
 
 def interpret(
@@ -22,6 +29,7 @@ def interpret(
     kept: Keep,
     samples: int = 1,
     implementation: Implementation = "best",
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "P N C"]:
     """Evaluates every formula at every point, on the device; traceable.
 
@@ -31,8 +39,10 @@ def interpret(
             their first sample, the same with their second, and so on.
         kept: what to keep of a value: "raw" its four components, or the colours of a crunch.
         samples: points of a pixel, over which the result is averaged.
-        implementation: "native" (CPU only), or "xla", plain JAX, which is `switch` or `lockstep` of
-            `interpreter.xla`; "best" takes the fastest for the platform.
+        implementation: "native" (CPU), "pallas" (GPU, Hopper and newer; on a CPU interpreted, for
+            tests), or "xla", plain JAX anywhere, which is `switch` or `lockstep` of
+            `interpreter.xla`; "best" is the first of these that the platform has.
+        dtype: of the result; the arithmetic is float32.
 
     Returns:
         What was kept of the N = tiles * D pixels, in order.
@@ -47,18 +57,22 @@ def interpret(
         return parts.reshape(len(parts), samples, -1).mean(axis=1)
 
     def run_native(tapes, at):
-        return native.interpret(tapes, at, kept, samples)
+        return native.interpret(tapes, at, kept, samples).astype(dtype)
+
+    def run_pallas(tapes, at):
+        return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
 
     def run_xla(interpret_fn):
         def run(tapes, at):
-            tiles = interpret_fn(tapes, at, finish)  # [tiles, P, C, D]
-            num_tiles, num_formulas, channels, pixels = tiles.shape
-            return tiles.transpose(1, 0, 3, 2).reshape(num_formulas, -1, channels)
+            tiles = interpret_fn(xla.fold(tapes), at, finish)  # [tiles, P, C, D]
+            by_formula = tiles.transpose(1, 0, 3, 2).astype(dtype)
+            return by_formula.reshape(by_formula.shape[0], -1, by_formula.shape[-1])
 
         return run
 
-    implementations = {
+    implementations: dict[str, Callable[..., Array]] = {
         "native": run_native,
+        "pallas": run_pallas,
         "switch": run_xla(xla.switch),
         "lockstep": run_xla(xla.lockstep),
     }
@@ -69,7 +83,7 @@ def interpret(
         )
 
     implementations["xla"] = by_platform("switch", "lockstep")
-    implementations["best"] = by_platform("native", "lockstep")
+    implementations["best"] = by_platform("native", best_elsewhere())
     if implementation not in implementations:
         raise InputError(
             f"unknown implementation {implementation!r}; there are "

@@ -115,7 +115,7 @@ def _arrays(buffers: Any) -> list[np.ndarray]:
         shape = tuple(buffer.dims[axis] for axis in range(buffer.rank))
         dtype = np.dtype(_DTYPES[buffer.dtype])
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = (c_char * size).from_address(buffer.data) if size else b""
+        memory: Any = (c_char * size).from_address(buffer.data) if size else b""
         arrays.append(np.frombuffer(memory, dtype).reshape(shape))
     return arrays
 
@@ -130,7 +130,7 @@ def _attributes(attributes: Any) -> dict[str, Any]:
         elif kind == _SCALAR:
             scalar = _Scalar.from_address(address)
             dtype = np.dtype(_DTYPES[scalar.dtype])
-            memory = (c_char * dtype.itemsize).from_address(scalar.data)
+            memory: Any = (c_char * dtype.itemsize).from_address(scalar.data)
             values[name] = np.frombuffer(memory, dtype)[0].item()
         else:
             raise TypeError(f"attribute {name} is neither a number nor a text")

@@ -117,30 +117,39 @@ class Simd:
         return value if isinstance(value, Vector) else self._splat(float(value))
 
     def full_like(self, t: Vector, value: float) -> Vector:
+        """The number in every lane."""
         return self._splat(value)
 
     def zeros_like(self, t: Vector) -> Vector:
+        """0 in every lane."""
         return self._splat(0.0)
 
     def ones_like(self, t: Vector) -> Vector:
+        """1 in every lane."""
         return self._splat(1.0)
 
     def where(self, condition: Vector, then: Vector, otherwise: Vector) -> Vector:
+        """Lane by lane, one or the other."""
         return Vector(self, self.builder.select(condition.value, then.value, otherwise.value))
 
     def floor(self, t: Vector) -> Vector:
+        """Rounded down."""
         return self._intrinsic("llvm.floor", t)
 
     def sqrt(self, t: Vector) -> Vector:
+        """The square root, correctly rounded."""
         return self._intrinsic("llvm.sqrt", t)
 
     def maximum(self, s: Vector, t: Any) -> Vector:
-        return self._intrinsic("llvm.maximum", s, self.lift(t))  # NaN if either is
+        """The larger; NaN if either is."""
+        return self._intrinsic("llvm.maximum", s, self.lift(t))
 
     def minimum(self, s: Vector, t: Any) -> Vector:
+        """The smaller; NaN if either is."""
         return self._intrinsic("llvm.minimum", s, self.lift(t))
 
     def clip(self, t: Vector, least: float, most: float) -> Vector:
+        """Limited to a range; NaN stays."""
         return self.minimum(self.maximum(t, least), most)
 
     def exp(self, t: Vector) -> Vector:
@@ -212,9 +221,10 @@ class Simd:
         With `masked`, lanes that are not due keep `value`.
         """
         builder = self.builder
-        lanes = builder.bitcast(due.value, ir.IntType(self.width))
+        bits = ir.IntType(self.width)
+        lanes = builder.bitcast(due.value, bits)
         before = builder.block
-        with builder.if_then(builder.icmp_unsigned("!=", lanes, lanes.type(0)), likely=False):
+        with builder.if_then(builder.icmp_unsigned("!=", lanes, bits(0)), likely=False):
             changed = fn(value)
             if masked:
                 changed = [self.where(due, c, v) for c, v in zip(changed, value, strict=True)]
@@ -241,7 +251,8 @@ class Simd:
         value = Vector(self, self.builder.bitcast(bits, self.float_type))
         if keep_nan_of is None:
             return value
-        return self.where(keep_nan_of == keep_nan_of, value, keep_nan_of)  # noqa: PLR0124
+        is_number = keep_nan_of < math.inf
+        return self.where(is_number, value, keep_nan_of)
 
     def _fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
         return self._intrinsic("llvm.fma", a, b, c)

@@ -16,8 +16,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from evojax_art.ops import CONSTANT, INSTRUCTIONS, OPS, Coordinates, Op, Quaternion, wrap_coordinates
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, num_registers
+from evojax_art.ops import (
+    CONSTANT,
+    INSTRUCTIONS,
+    OPS,
+    Coordinates,
+    Op,
+    Quaternion,
+    wrap_coordinates,
+)
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
 
@@ -37,7 +45,7 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
     """Interprets a population, tile by tile and formula by formula.
 
     Args:
-        tapes: a population's tapes.
+        tapes: a population's tapes, folded.
         at: coordinates, each [tiles, T] float32.
         finish_fn: turns the value of a formula on a tile, four arrays [T], into what is kept.
 
@@ -45,7 +53,7 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
         What `finish_fn` made of each tile and formula.
     """
     num_tiles, tile = at.x.shape
-    num_formulas, capacity = tapes.opcode.shape
+    num_formulas = tapes.opcode.shape[0]
     kept = jax.eval_shape(finish_fn, Quaternion(*[at.x[0]] * 4))
     branches = [_branch(_TileNumpy(), op) for op in INSTRUCTIONS]
     branch_of = _branch_index()
@@ -76,15 +84,55 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
         _, registers, results = jax.lax.fori_loop(0, num_formulas, formula, state)
         return registers, results
 
-    registers = jnp.zeros((num_registers(capacity), 4, tile), at.x.dtype)
+    registers = jnp.zeros((tapes.num_registers, 4, tile), at.x.dtype)
     results = jnp.zeros((num_tiles, num_formulas, *kept.shape), kept.dtype)
     return jax.lax.fori_loop(0, num_tiles, one_tile, (registers, results))[1]
 
 
 def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "tiles P C D"]:
     """Interprets a population, tile by tile, all formulas at once; arguments as for `switch`."""
-    num_formulas, capacity = tapes.opcode.shape
+    num_formulas = tapes.opcode.shape[0]
     everyone = jnp.arange(num_formulas)
+
+    def one_tile(here: Coordinates):
+        shape = (num_formulas, tapes.num_registers, 4, here.x.shape[0])
+        registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(_leaf_registers(here))
+        registers = _run_in_step(tapes, registers)
+        result = registers[everyone, tapes.result]
+        return jax.vmap(lambda value: finish_fn(Quaternion(*value)))(result)
+
+    return jax.lax.map(one_tile, at)
+
+
+def fold(tapes: Tape) -> Tape:
+    """Runs a population's tails (see `tape`): all constants are known, no tails are left."""
+    num_formulas, size = tapes.opcode.shape
+    place = jnp.minimum(tapes.length[:, None] + jnp.arange(size), size - 1)
+    tails = tapes._replace(
+        length=tapes.num_folded,
+        constant=jnp.take_along_axis(tapes.constant, place[..., None], axis=1),
+        **{
+            name: jnp.take_along_axis(getattr(tapes, name), place, axis=1)
+            for name in ("opcode", "target", "first", "second")
+        },
+    )
+    anywhere = Coordinates(*(jnp.zeros(1, tapes.constant.dtype) for _ in Coordinates._fields))
+    shape = (num_formulas, NUM_LEAVES + size, 4, 1)
+    registers = jnp.zeros(shape, tapes.constant.dtype)
+    registers = registers.at[:, :NUM_LEAVES].set(_leaf_registers(anywhere))
+    registers = _run_in_step(tails, registers)[..., 0]
+    stands_for = (tapes.opcode == CONSTANT) & (tapes.first >= NUM_LEAVES)
+    values = jnp.take_along_axis(registers, tapes.first[..., None], axis=1)
+    return tapes._replace(
+        constant=jnp.where(stands_for[..., None], values, tapes.constant),
+        first=jnp.where(stands_for, 0, tapes.first),
+        num_folded=jnp.zeros_like(tapes.num_folded),
+    )
+
+
+def _run_in_step(tapes: Tape, registers: Float[Array, "P R 4 T"]) -> Float[Array, "P R 4 T"]:
+    """Executes the instructions of all formulas, the first of each, then the second, ..."""
+    everyone = jnp.arange(registers.shape[0])
     branches = [jax.vmap(_branch(jnp, op)) for op in INSTRUCTIONS]
     branch_of = _branch_index()
 
@@ -101,14 +149,7 @@ def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, 
             value = jnp.where(running & (wanted == index), branch(*operands), value)
         return registers.at[everyone, tapes.target[:, step]].set(value)
 
-    def one_tile(here: Coordinates):
-        shape = (num_formulas, num_registers(capacity), 4, here.x.shape[0])
-        registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(_leaf_registers(here))
-        registers = jax.lax.fori_loop(0, jnp.max(tapes.length), instruction, registers)
-        result = registers[everyone, tapes.result]
-        return jax.vmap(lambda value: finish_fn(Quaternion(*value)))(result)
-
-    return jax.lax.map(one_tile, at)
+    return jax.lax.fori_loop(0, jnp.max(tapes.length), instruction, registers)
 
 
 def _branch_index() -> Array:

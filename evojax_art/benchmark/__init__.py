@@ -1,0 +1,1 @@
+"""Measuring the engine: rows side by side, floors, sweeps, a picture of them."""
