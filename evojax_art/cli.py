@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from evojax_art.benchmark.session import BenchmarkConfig, benchmark
+from evojax_art.compilation import keep_compiled
 from evojax_art.config import RunConfig, parse_flags, with_config
 from evojax_art.errors import InputError, suggest
 from evojax_art.formula import Expression, FormulaError, parse
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in commands:
             near = suggest(given[0], commands) or f"; there are {', '.join(commands)}"
             raise InputError(f"unknown command {given[0]!r}{near}")
+        keep_compiled()
         commands[given[0]](given[1:])
     except InputError as error:
         print(f"evojax-art: error: {error}", file=sys.stderr)

@@ -152,7 +152,8 @@ class Evolution:
     def _generation(self, state: EvolutionState, weights) -> tuple[EvolutionState, Summary]:
         ask_key, tell_key, key = jax.random.split(state.key, 3)
         offspring = self.algorithm.ask(ask_key, state.algorithm)
-        fitness, metrics = self._assess_population(offspring, weights)
+        threshold = self.algorithm.threshold(state.algorithm)
+        fitness, metrics = self._assess_population(offspring, weights, threshold)
         algorithm_state = self.algorithm.tell(tell_key, state.algorithm, offspring, fitness)
 
         winner = jnp.argmax(fitness)
@@ -179,7 +180,9 @@ class Evolution:
             algorithm_state, key, state.generation + 1, best, best_fitness, best_metrics
         ), summary
 
-    def _assess_population(self, population: Program, weights) -> tuple[Array, Metrics]:
+    def _assess_population(
+        self, population: Program, weights, threshold: Array | float = -jnp.inf
+    ) -> tuple[Array, Metrics]:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
         num_batches = -(-count // self._batch)
@@ -198,7 +201,7 @@ class Evolution:
                 samples=scene.samples,
             )
             net = nnx.merge(self._graph, weights)
-            return assess(images, net, self.targets, self._objective)
+            return assess(images, net, self.targets, self._objective, threshold)
 
         batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)

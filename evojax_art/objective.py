@@ -20,7 +20,7 @@ class Metrics(NamedTuple):
     Attributes:
         score: probability of the targets together, in [0, 1].
         tv: total variation, see `naturalness.total_variation`.
-        noise: the 2015 noise measure; NaN where no gate asked for it.
+        noise: the 2015 noise measure; NaN where the gate did not need it.
     """
 
     score: Float[Array, "P"]
@@ -57,6 +57,7 @@ def assess(
     net: Classifier,
     targets: tuple[int, ...],
     config: ObjectiveConfig,
+    threshold: Float[Array, ""] | float = -jnp.inf,
 ) -> tuple[Float[Array, "P"], Metrics]:
     """Fitness and metrics of pictures; traceable, and differentiable without a gate.
 
@@ -68,6 +69,8 @@ def assess(
         net: the judge.
         targets: classes whose probabilities are summed.
         config: the terms.
+        threshold: at or below it a fitness does not matter, so the gate's measure, which takes
+            longest, is left out there; its noise is NaN.
     """
     log_probabilities = jax.nn.log_softmax(net.logits(images), axis=-1)
     log_score = jax.nn.logsumexp(log_probabilities[:, jnp.array(targets)], axis=-1)
@@ -83,8 +86,9 @@ def assess(
         scaled, rejected = score, 0.0 if config.tv_weight == 0 else REJECTED
     fitness = config.class_weight * scaled - config.tv_weight * tv
     if config.noise_gate > 0:
-        noise = naturalness.tv_noise(images)
-        fitness = jnp.where(noise < config.noise_gate, fitness, rejected)
+        matters = fitness > threshold
+        noise = naturalness.tv_noise(images, matters)
+        fitness = jnp.where(matters & ~(noise < config.noise_gate), rejected, fitness)
     else:
         noise = jnp.full_like(tv, jnp.nan)
     return jnp.where(jnp.isfinite(fitness), fitness, rejected), Metrics(score, tv, noise)

@@ -11,7 +11,8 @@ PACKAGE = Path(evojax_art.__file__).parent
 
 # A line's modules do not know each other.
 ORDER = [
-    {"errors", "ops", "gallery", "naturalness", "interpreter.ffi", "interpreter.simd"},
+    {"errors", "ops", "gallery", "naturalness", "compilation"}
+    | {"interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
     {"program", "formula_files", "nets.cifar", "nets.squeezenet", "objective"},
     {"values", "variation", "interpreter.reference", "nets.weights"},

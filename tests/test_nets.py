@@ -13,6 +13,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from torch_pickles import archive, legacy, state_file
 
+from evojax_art.compilation import CACHE_VARIABLE, cache_folder
 from evojax_art.errors import InputError
 from evojax_art.nets import weights
 from evojax_art.nets.base import find_classes
@@ -271,7 +272,7 @@ def test_unknown_networks_suggest_near_ones():
 
 
 def test_missing_weights_say_what_to_place_where(tiny_weights, tmp_path, monkeypatch):
-    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     text = refusal(load_net, "tiny")
     assert str(tmp_path / "cache" / "tiny-00000000.pth") in text
     assert "https://example.invalid/tiny-00000000.pth" in text
@@ -376,7 +377,7 @@ leaves_connection_open = pytest.mark.filterwarnings("ignore:unclosed <socket:Res
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "a" / "cache"
-    monkeypatch.setenv(weights.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return folder
 
@@ -478,7 +479,7 @@ def test_a_cache_that_cannot_be_made_is_an_input_error(server, cache, content):
 
 
 def test_the_cache_has_a_default(monkeypatch):
-    monkeypatch.delenv(weights.CACHE_VARIABLE, raising=False)
-    assert weights.cache_folder().name == "evojax_art"
-    monkeypatch.setenv(weights.CACHE_VARIABLE, "")
-    assert weights.cache_folder().name == "evojax_art"
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    assert cache_folder().name == "evojax_art"
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert cache_folder().name == "evojax_art"

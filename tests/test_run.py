@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from evojax_art.cli import main
+from evojax_art.compilation import CACHE_VARIABLE
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
 from evojax_art.formula_files import read_formulas
-from evojax_art.nets.weights import CACHE_VARIABLE, REGISTRY
+from evojax_art.nets.weights import REGISTRY
 from evojax_art.picture import read_png_text
 from evojax_art.run import targets_of
 

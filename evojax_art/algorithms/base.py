@@ -1,12 +1,13 @@
 """What all algorithms share: the ask/tell protocol and a few tools.
 
-An algorithm is a frozen dataclass of settings with three pure functions; its state is a pytree.
+An algorithm is a frozen dataclass of settings with pure functions; its state is a pytree.
 
     state = algorithm.init(key, capacity, seeds)     # `seeds` may be None
     offspring = algorithm.ask(key, state)            # programs to evaluate
+    bar = algorithm.threshold(state)                 # what a fitness must exceed to matter
     state = algorithm.tell(key, state, offspring, fitness)
 
-All three run under jit, `capacity` being static. `state.population` and `state.fitness` hold the
+All run under jit, `capacity` being static. `state.population` and `state.fitness` hold the
 survivors; a place that nobody holds yet has fitness `EMPTY`. Every algorithm first evaluates a
 queue of starters: the seeds, then random formulas.
 """
@@ -37,6 +38,13 @@ class Algorithm(Protocol):
 
     def ask(self, key: Key[Array, ""], state: Any) -> Program:
         """The next programs to evaluate."""
+        ...
+
+    def threshold(self, state: Any) -> Float[Array, ""]:
+        """Telling any fitness at or below it in place of another such leaves the same state.
+
+        So nobody needs to know more of such a program.
+        """
         ...
 
     def tell(

@@ -91,6 +91,10 @@ class Genetic:
         )(jax.random.split(again_key, self.offspring), children)
         return from_queue(state.queue, state.asked, select(repeated, others, children))
 
+    def threshold(self, state: "State") -> Float[Array, ""]:
+        """That of a formula of one node which stands no better than the last survivor."""
+        return jnp.min(self._standing(state.fitness, state.population)) + self.parsimony
+
     def tell(
         self,
         key: Key[Array, ""],

@@ -109,6 +109,10 @@ class Mount2015:
         children = jax.vmap(lambda key: self._child(key, state))(keys)
         return from_queue(state.queue, state.asked, children)
 
+    def threshold(self, state: "State") -> Float[Array, ""]:
+        """The lowest slot's; in the code's rule every score counts, as its rank or as a chance."""
+        return jnp.min(state.fitness) if self.rule == "log" else jnp.float32(-jnp.inf)
+
     def tell(
         self,
         key: Key[Array, ""],

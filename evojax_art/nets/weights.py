@@ -5,7 +5,6 @@ or the one in the cache. Only `download` fetches, by explicit request.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ import pooch
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from evojax_art.compilation import cache_folder
 from evojax_art.errors import InputError, suggest
 from evojax_art.nets import cifar, squeezenet, torch_files
 from evojax_art.nets.base import Classifier
 from evojax_art.picture import written_whole
 
-CACHE_VARIABLE = "EVOJAX_ART_CACHE"
 _PACKAGE = Path(__file__).parent
 _REINSTALL = "they are part of the package: install evojax-art again"
 
@@ -139,11 +138,6 @@ def lookup(name: str) -> NetEntry:
         near = suggest(name, REGISTRY) or f"; there are {', '.join(REGISTRY)}"
         raise InputError(f"unknown network {name!r}{near}")
     return REGISTRY[name]
-
-
-def cache_folder() -> Path:
-    """Where downloaded weights live: $EVOJAX_ART_CACHE, or the user's cache folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("evojax_art"))
 
 
 def weights_path(name: str) -> Path:
