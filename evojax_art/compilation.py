@@ -24,7 +24,7 @@ def keep_compiled() -> None:
     A cache that was chosen before, by $JAX_COMPILATION_CACHE_DIR or `jax.config`, stays. A folder
     that cannot be written costs the compilation each time, and nothing else.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir") is not None:  # noqa: B009
         return
     folder = cache_folder() / "compiled"
     try:

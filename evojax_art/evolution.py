@@ -89,6 +89,20 @@ class Summary(NamedTuple):
     is_record: Array
 
 
+def fitting_batch(size: int) -> int:
+    """Pictures of size x size to judge at a time on this process's device.
+
+    On a CPU 400,000 pixels (8 pictures of 224x224) but at most 128 pictures, so that their
+    activations stay in cache. Elsewhere a power of two that leaves three quarters of the memory
+    free, taking 384 bytes a pixel for what a network and the renderer hold at once.
+    """
+    if jax.default_backend() == "cpu":
+        return min(128, max(1, 402_000 // size**2))
+    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 16 << 30)
+    fitting = memory // 4 // (384 * size**2)
+    return min(1 << 14, 1 << max(0, fitting.bit_length() - 1))
+
+
 class Evolution:
     """A compiled evolution towards some classes of a network.
 
@@ -99,9 +113,8 @@ class Evolution:
         objective: how fitness is composed.
         scene: the pictures that are judged.
         max_length: capacity L of the genomes.
-        batch: formulas rendered and judged at a time; memory grows with it. None: 400,000 pixels
-            (8 pictures of 224x224) or 128 pictures on a CPU, where a batch's activations should
-            stay in cache, else 256 pictures.
+        batch: formulas rendered and judged at a time; memory grows with it. None: as
+            `fitting_batch` says.
     """
 
     def __init__(
@@ -120,8 +133,8 @@ class Evolution:
         self.targets = tuple(targets)
         self._objective = objective
         self._capacity = max_length
-        cached = min(128, max(1, 402_000 // scene.size**2))
-        self._batch = batch or (cached if jax.default_backend() == "cpu" else 256)
+        self._batch = batch or fitting_batch(scene.size)
+        self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the judge takes them
         self._graph, self._weights = nnx.split(net)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
@@ -199,6 +212,7 @@ class Evolution:
                 scene.crunch,
                 scene.smooth,
                 samples=scene.samples,
+                dtype=self._dtype,
             )
             net = nnx.merge(self._graph, weights)
             return assess(images, net, self.targets, self._objective, threshold)

@@ -75,6 +75,7 @@ def assess(
     log_probabilities = jax.nn.log_softmax(net.logits(images), axis=-1)
     log_score = jax.nn.logsumexp(log_probabilities[:, jnp.array(targets)], axis=-1)
     score = jnp.minimum(jnp.exp(log_score), 1.0)
+    images = images.astype(jnp.float32)  # a network may have asked for less precision
     tv = naturalness.total_variation(images)
     if config.scale == "log_odds":
         others = jnp.delete(

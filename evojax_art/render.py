@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from evojax_art.errors import InputError
@@ -68,6 +69,7 @@ def render(
     *,
     samples: int = 1,
     implementation: Implementation = "best",
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "P H W 3"]:
     """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
 
@@ -80,13 +82,17 @@ def render(
         smooth: the original's plus-shaped blur over a pixel and its four neighbours.
         samples: n by n samples per pixel.
         implementation: which interpreter, see `interpreter.api.interpret`.
+        dtype: of the result, as a network may take it; the arithmetic is float32.
 
     Raises:
         InputError: sizes or samples below 1, or an unknown crunch.
     """
     _check(height, width, samples, crunch)
     return _render(
-        population, jnp.float32(z), height, width, crunch, smooth, samples, implementation
+        population,
+        jnp.float32(z),
+        *(height, width, crunch, smooth, samples, implementation),
+        jnp.dtype(dtype),
     )
 
 
@@ -199,18 +205,18 @@ def _evaluate(population, z, height, width, implementation):
 
 @partial(
     jax.jit,
-    static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation"),
+    static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation", "dtype"),
 )
-def _render(population, z, height, width, crunch, smooth, samples, implementation):
-    rendered = _render_rows(
-        population, z, jnp.int32(0), height, height, width, crunch, samples, implementation
-    )
-    return smooth_plus(rendered) if smooth else rendered
+def _render(population, z, height, width, crunch, smooth, samples, implementation, dtype):
+    rows = (jnp.int32(0), height, height, width, crunch, samples, implementation)
+    if smooth:
+        return smooth_plus(_render_rows(population, z, *rows)).astype(dtype)
+    return _render_rows(population, z, *rows, dtype)
 
 
 @partial(
     jax.jit,
-    static_argnames=("num_rows", "height", "width", "crunch", "samples", "implementation"),
+    static_argnames=("num_rows", "height", "width", "crunch", "samples", "implementation", "dtype"),
 )
 def _render_rows(
     population: Program,
@@ -222,10 +228,11 @@ def _render_rows(
     crunch: Crunch,
     samples: int,
     implementation: Implementation = "best",
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "P R W 3"]:
     points = _tiles(first_row, num_rows, width, samples, _tile_size(population, implementation))
     at = _coordinates(points, z, height, width)
-    kept = interpret(population, at, crunch, samples**2, implementation)
+    kept = interpret(population, at, crunch, samples**2, implementation, dtype)
     return _pictures(kept, num_rows, width)
 
 

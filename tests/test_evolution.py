@@ -8,7 +8,7 @@ import pytest
 from evojax_art.algorithms import base
 from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
-from evojax_art.evolution import Evolution, SceneConfig
+from evojax_art.evolution import Evolution, SceneConfig, fitting_batch
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.program import decode, encode, is_valid
 
@@ -220,3 +220,52 @@ def test_mount2015_starts_from_the_archive_as_each_rule_says():
         assert len(queue) == 20
         assert sum(text in known for text in queue) == from_archive
         assert len(known & set(queue)) == distinct
+
+
+class Unhurried(Genetic):
+    """The same, but the gate is asked about every child."""
+
+    def threshold(self, state):
+        return jnp.float32(-jnp.inf)
+
+
+def test_the_gate_is_asked_only_where_it_can_matter(tiny_net):
+    def run(cls):
+        algorithm = cls(population=24, offspring=16, parsimony=0.01)
+        objective = ObjectiveConfig(noise_gate=0.03)
+        evolution = Evolution(algorithm, tiny_net, (0,), objective, SCENE, max_length=CAPACITY)
+        return evolution, trajectory(evolution, 5, 12)[0]
+
+    (evolution, state), (_, expected) = run(Genetic), run(Unhurried)
+    assert decode(state.algorithm.population) == decode(expected.algorithm.population)
+    np.testing.assert_array_equal(state.algorithm.fitness, expected.algorithm.fitness)
+    assert float(state.best_metrics.noise) < 0.03
+    threshold = evolution.algorithm.threshold(state.algorithm)
+    offspring = evolution.algorithm.ask(jax.random.key(0), state.algorithm)
+    fitness, metrics = evolution._assess_population(offspring, evolution._weights, threshold)
+    measured = np.isfinite(np.asarray(metrics.noise))
+    assert 0 < measured.sum() < len(measured)
+    everything, all_metrics = evolution.assess(offspring)
+    assert np.isfinite(np.asarray(all_metrics.noise)).all()
+    np.testing.assert_array_equal(fitness[measured], everything[measured])
+
+
+def test_log_rule_needs_to_beat_the_lowest_slot():
+    algorithm = Mount2015(rule="log", slots=4, batch=2)
+    state = algorithm.init(jax.random.key(0), CAPACITY, None)
+    assert algorithm.threshold(state) == base.EMPTY
+    state = state._replace(fitness=jnp.array([0.5, 0.25, 0.75, 1.0]))
+    assert algorithm.threshold(state) == 0.25
+    assert Mount2015(rule="code").threshold(state) == -jnp.inf
+
+
+def test_batches_fit_the_device(monkeypatch):
+    assert [fitting_batch(size) for size in (32, 224, 2048)] == [128, 8, 1]
+
+    class Card:
+        def memory_stats(self):
+            return {"bytes_limit": 140 << 30}
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [Card()])
+    assert [fitting_batch(size) for size in (32, 224, 2048)] == [1 << 14, 1024, 16]

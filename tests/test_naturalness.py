@@ -151,3 +151,12 @@ def test_the_gradient_of_total_variation_is_finite_everywhere(images):
         flat = jnp.full((2, 5, 6, 3), value)
         np.testing.assert_array_equal(gradient(flat), 0)
         np.testing.assert_allclose(total_variation(flat), 0, atol=1e-5)
+
+
+def test_noise_of_those_that_need_it():
+    images = jax.random.uniform(jax.random.key(0), (5, 8, 8, 3))
+    needed = jnp.array([False, True, False, True, True])
+    noise = np.asarray(jax.jit(tv_noise)(images, needed))
+    np.testing.assert_array_equal(np.isnan(noise), ~np.asarray(needed))
+    np.testing.assert_allclose(noise[needed], np.asarray(tv_noise(images))[needed], rtol=1e-6)
+    assert np.isnan(tv_noise(images, jnp.zeros(5, bool))).all()

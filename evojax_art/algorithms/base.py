@@ -12,6 +12,7 @@ survivors; a place that nobody holds yet has fitness `EMPTY`. Every algorithm fi
 queue of starters: the seeds, then random formulas.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -21,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from evojax_art.program import Program, take
 from evojax_art.variation import GrowthConfig, grow
 
+_AT_ONCE = 4096
 EMPTY = -2e9  # below any fitness that can be told
 
 
@@ -80,6 +82,12 @@ def tournament(
     return jnp.take_along_axis(entrants, best[:, None], axis=1)[:, 0]
 
 
+def in_groups(fn: Callable[..., Program], *operands: Any) -> Program:
+    """`fn` of every row of the operands, some thousands at a time, which bounds memory."""
+    count = jax.tree.leaves(operands)[0].shape[0]
+    return jax.lax.map(lambda row: fn(*row), operands, batch_size=min(_AT_ONCE, count))
+
+
 def concatenate(*populations: Program) -> Program:
     """Several populations of equal capacity as one."""
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *populations)
@@ -91,7 +99,7 @@ def starters(
     """The seeds, then as many random programs as make up `count`."""
     num_random = count if seeds is None else max(0, count - seeds.length.shape[0])
     keys = jax.random.split(key, max(1, num_random))
-    random = jax.vmap(lambda key: grow(key, capacity, growth))(keys)
+    random = in_groups(lambda key: grow(key, capacity, growth), keys)
     random = take(random, jnp.arange(num_random))
     return random if seeds is None else concatenate(seeds, random)
 

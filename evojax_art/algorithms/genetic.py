@@ -18,6 +18,7 @@ from evojax_art.algorithms.base import (
     concatenate,
     fingerprint,
     from_queue,
+    in_groups,
     repeats,
     select,
     starters,
@@ -81,14 +82,19 @@ class Genetic:
             take(state.population, tournament(key, standing, self.tournament, self.offspring))
             for key in (host_key, donor_key)
         )
-        children = jax.vmap(
-            lambda key, host, donor: vary(key, host, donor, self.variation, self.growth)
-        )(jax.random.split(vary_key, self.offspring), hosts, donors)
+        children = in_groups(
+            lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
+            jax.random.split(vary_key, self.offspring),
+            hosts,
+            donors,
+        )
         known = jax.vmap(fingerprint)(concatenate(state.population, children))
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
-        others = jax.vmap(
-            lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth)
-        )(jax.random.split(again_key, self.offspring), children)
+        others = in_groups(
+            lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth),
+            jax.random.split(again_key, self.offspring),
+            children,
+        )
         return from_queue(state.queue, state.asked, select(repeated, others, children))
 
     def threshold(self, state: "State") -> Float[Array, ""]:

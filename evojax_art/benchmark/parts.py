@@ -289,12 +289,6 @@ def shares_of_generation(rows: Mapping[str, Row], noise_gate: float) -> dict[str
     return shares | {"rest": max(0.0, rest)}
 
 
-def batch_by_device(size: int) -> int:
-    """Pictures judged at a time: on a CPU what stays in its cache, else 256."""
-    on_cpu = jax.default_backend() == "cpu"
-    return min(128, max(1, 402_000 // size**2)) if on_cpu else 256
-
-
 def _traffic(compiled: CompiledCall) -> Work:
     return Work(flops=0.0, bytes=compiled.traffic_bytes)
 

@@ -20,13 +20,13 @@ from evojax_art.benchmark.measure import measure, without_compilation_cache
 from evojax_art.benchmark.parts import (
     BUILDERS,
     Subject,
-    batch_by_device,
     row_of,
     shares_of_generation,
 )
 from evojax_art.benchmark.report import Results
 from evojax_art.benchmark.sweeps import Axis, plans, run_plan
 from evojax_art.errors import InputError
+from evojax_art.evolution import fitting_batch
 from evojax_art.formula import Expression
 from evojax_art.formula_files import read_formulas
 from evojax_art.interpreter.api import Implementation
@@ -207,7 +207,7 @@ def _subject(config: BenchmarkConfig, net: Classifier, population: Program) -> S
         samples=config.samples,
         net=net,
         noise_gate=config.noise_gate,
-        batch=config.batch or batch_by_device(config.size),
+        batch=config.batch or fitting_batch(config.size),
         given_batch=config.batch,
         picture_bytes=1e9 if on_cpu else 4e9,
         implementations=config.implementations,

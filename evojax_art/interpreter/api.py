@@ -9,17 +9,22 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError
-from evojax_art.interpreter import native, pallas, xla
+from evojax_art.interpreter import native, xla
 from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
 from evojax_art.tape import lower
 
 Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
+_LOWERED_AT_ONCE = 4096
 POINTS = native.LANES  # a tile's pixels come in multiples of this
 
 
 def best_elsewhere() -> Literal["pallas", "lockstep"]:
     """What "best" means on this process's accelerator."""
+    if jax.default_backend() != "gpu":
+        return "lockstep"
+    from evojax_art.interpreter import pallas  # takes half a second, which a CPU need not spend
+
     return "pallas" if pallas.is_supported() else "lockstep"
 
 
@@ -50,7 +55,8 @@ def interpret(
     Raises:
         InputError: an implementation that does not exist.
     """
-    tapes = jax.vmap(lower)(population)
+    # In groups, so that what lowering needs beside its result does not grow with the population.
+    tapes = jax.lax.map(lower, population, batch_size=min(_LOWERED_AT_ONCE, len(population.length)))
 
     def finish(value: Quaternion) -> Float[Array, "C D"]:
         parts = jnp.stack(keep(jnp, value, kept))
@@ -60,6 +66,8 @@ def interpret(
         return native.interpret(tapes, at, kept, samples).astype(dtype)
 
     def run_pallas(tapes, at):
+        from evojax_art.interpreter import pallas
+
         return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
 
     def run_xla(interpret_fn):
@@ -77,7 +85,9 @@ def interpret(
         "lockstep": run_xla(xla.lockstep),
     }
 
-    def by_platform(cpu: str, otherwise: str):
+    def by_platform(cpu: str, otherwise: str) -> Callable[..., Array]:
+        if jax.default_backend() == "cpu":
+            return implementations[cpu]  # there is no other platform: not to trace for one
         return lambda *operands: jax.lax.platform_dependent(
             *operands, cpu=implementations[cpu], default=implementations[otherwise]
         )

@@ -13,7 +13,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise, product
 from typing import Any
@@ -41,6 +41,7 @@ def interpret(tapes: Tape, at: Coordinates, kept: Keep, samples: int) -> Float[A
     """
     num_tiles, tile = at.x.shape
     register(_TARGET, _run)
+    _code()  # starts compiling it while XLA compiles the rest
     shape = (tapes.opcode.shape[0], num_tiles * (tile // samples), num_kept(kept))
     call = jax.ffi.ffi_call(_TARGET, jax.ShapeDtypeStruct(shape, jnp.float32))
     return call(*tapes, *at, samples=np.int64(samples), kind=np.int64(KEPT.index(kept)))
@@ -52,7 +53,7 @@ def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, A
     num_formulas = len(tapes.length)
     num_tiles = len(at.x)
     num_threads = _num_threads()
-    code = _compiled()
+    code = _code().result()
     if tapes.num_folded.any():
         tapes = tapes._replace(constant=tapes.constant.copy())
         size = NUM_LEAVES + tapes.opcode.shape[1]
@@ -127,8 +128,23 @@ def _scratch(size: int) -> int:
 
 
 @cache
+def _code() -> Future[dict[str, Callable[..., None]]]:
+    return _pool().submit(_compiled)
+
+
 def _compiled() -> dict[str, Callable[..., None]]:
-    """The functions of `_POINTERS` and `_COUNTS` by name; ctypes frees the GIL for them."""
+    """`codegen.FUNCTIONS`, callable; ctypes frees the GIL for them."""
+    engine = compiled_engine(codegen.assembly(_width(), binding.get_default_triple()))
+    kind = ctypes.CFUNCTYPE(
+        None,
+        *[ctypes.c_void_p] * len(codegen.POINTERS),
+        *[ctypes.c_int64] * len(codegen.COUNTS),
+    )
+    return {name: kind(engine.get_function_address(name)) for name in codegen.FUNCTIONS}
+
+
+def compiled_engine(assembly: str) -> binding.ExecutionEngine:
+    """Machine code for this CPU, which lives as long as the process."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple().create_target_machine(
@@ -136,18 +152,15 @@ def _compiled() -> dict[str, Callable[..., None]]:
         features=binding.get_host_cpu_features().flatten(),
         opt=3,
     )
-    module = binding.parse_assembly(codegen.assembly(_width(), binding.get_default_triple()))
+    module = binding.parse_assembly(assembly)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=3)
     passes = binding.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
     engine = binding.create_mcjit_compiler(module, target)
     engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(
-        None, *[ctypes.c_void_p] * len(codegen.POINTERS), *[ctypes.c_int64] * len(codegen.COUNTS)
-    )
     _engines.append(engine)
-    return {name: kind(engine.get_function_address(name)) for name in codegen.FUNCTIONS}
+    return engine
 
 
 def _width() -> int:

@@ -122,7 +122,8 @@ def load_net(
         raise InputError(f"no weights at {path}; {hint}")
     if entry.embedded and jax.default_backend() == "cpu":
         dtype = jnp.float32  # compiled in bfloat16, JAX 0.12 on a CPU gives NaN and wrong logits
-    net = entry.build(dtype=dtype, rngs=nnx.Rngs(0))
+    # Shapes only: random weights, to be replaced at once, would take longer than the file.
+    net = nnx.eval_shape(lambda: entry.build(dtype=dtype, rngs=nnx.Rngs(0)))
     _assign(net, entry.convert(read_tensors(path)), path, name)
     net.eval()
     return net

@@ -1,0 +1,138 @@
+"""The CPU's interpreter: its own functions, the work's division, errors."""
+
+import ctypes
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from llvmlite import binding, ir
+
+from evojax_art.interpreter import ffi, native
+from evojax_art.interpreter.simd import Simd, Vector
+from evojax_art.program import encode
+from evojax_art.render import evaluate, render
+
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="code for a CPU")
+
+WIDTH = 8
+FUNCTIONS = ("exp", "log", "sin", "floor", "sqrt")
+
+
+@pytest.fixture(scope="module")
+def functions():
+    """Each function of `FUNCTIONS` over arrays, compiled as the interpreter is."""
+    module = ir.Module("functions")
+    module.triple = binding.get_default_triple()
+    pointer = ir.PointerType()
+    vector = ir.VectorType(ir.FloatType(), WIDTH)
+    for name in FUNCTIONS:
+        kind = ir.FunctionType(ir.VoidType(), [pointer, pointer])
+        function = ir.Function(module, kind, f"test_{name}")
+        builder = ir.IRBuilder(function.append_basic_block())
+        simd = Simd(builder, WIDTH)
+        given, result = function.args
+        value = getattr(simd, name)(Vector(simd, builder.load(given, align=4, typ=vector)))
+        builder.store(value.value, result, align=4)
+        builder.ret_void()
+    engine = native.compiled_engine(str(module))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+    def over_arrays(name):
+        code = call(engine.get_function_address(f"test_{name}"))
+
+        def function(values):
+            values = np.resize(np.float32(values), -(-len(values) // WIDTH) * WIDTH)
+            result = np.empty_like(values)
+            for start in range(0, len(values), WIDTH):
+                code(values[start:].ctypes.data, result[start:].ctypes.data)
+            return result
+
+        return function
+
+    return {name: over_arrays(name) for name in FUNCTIONS}
+
+
+def test_exp(functions):
+    t = np.linspace(-87, 88, 10_000, dtype=np.float32)
+    np.testing.assert_allclose(functions["exp"](t), np.exp(t.astype(float)), rtol=2e-7)
+    assert np.isnan(functions["exp"]([np.nan] * WIDTH)).all()
+
+
+def test_log(functions):
+    t = np.geomspace(1e-37, 3e38, 10_000, dtype=np.float32)
+    wanted = np.log(t.astype(float))
+    np.testing.assert_allclose(functions["log"](t), wanted, rtol=2e-7, atol=2e-7)
+    edges = functions["log"]([1.0, 0.0, np.inf, np.nan, 2.0, 0.5, 4.0, 1.0])
+    np.testing.assert_allclose(edges[:3], [0, -np.inf, np.inf])
+    assert np.isnan(edges[3])
+
+
+def test_sin(functions):
+    for largest in (1, 100, 1e4, 1e8, 1e9, 1e12, 3e38):
+        t = np.linspace(-largest, largest, 10_000).astype(np.float32)
+        wanted = np.sin(t.astype(float))
+        np.testing.assert_allclose(functions["sin"](t), wanted, rtol=0, atol=2e-7)
+    mixed = np.float32([0.5, 1e20, np.inf, -np.inf, np.nan, -0.5, 2.0, 3.0])
+    with np.errstate(invalid="ignore"):
+        wanted = np.sin(mixed.astype(float))
+    np.testing.assert_allclose(functions["sin"](mixed), wanted, rtol=0, atol=2e-7)
+
+
+def test_floor_and_root(functions):
+    t = np.float32([-1.5, -1, -0.0, 0.25, 1.75, 1e9, np.inf, 7])
+    np.testing.assert_array_equal(functions["floor"](t), np.floor(t))
+    np.testing.assert_array_equal(functions["sqrt"](np.abs(t)), np.sqrt(np.abs(t)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("height", "width", "samples"), [(1, 1, 1), (5, 7, 3), (40, 40, 1)])
+def test_pictures_do_not_hang_on_the_division_of_the_work(
+    threads, height, width, samples, monkeypatch
+):
+    formulas = ["( exp x_iy_jx_ky )", "x", "( * ( iexp ( + i j ) ) ( isin y_k ) )"]
+    population = encode(formulas, 16)
+    expected = render(population, height, width, samples=samples, implementation="switch")
+    monkeypatch.setattr(native, "_num_threads", lambda: threads)
+    jax.clear_caches()
+    for some in (formulas, formulas[:1]):
+        pictures = render(encode(some, 16), height, width, samples=samples)
+        assert pictures.shape == (len(some), height, width, 3)
+        np.testing.assert_allclose(pictures, expected[: len(some)], atol=2e-6)
+
+
+def test_widths_of_vectors_agree(monkeypatch):
+    population = encode(["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )"], 16)
+    pictures = []
+    for width in (4, 8, 16):
+        monkeypatch.setattr(native, "_width", lambda width=width: width)
+        native._code.cache_clear()
+        pictures.append(np.asarray(evaluate(population, 9, 9)))
+    native._code.cache_clear()
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(pictures[0], pictures[2])
+
+
+def test_an_exception_in_a_target_becomes_an_error():
+    def fails(operands, results, attributes):
+        raise ValueError(f"no {attributes['what']} today, {attributes['times']} times")
+
+    ffi.register("evojax_art_test_fails", fails)
+    call = jax.ffi.ffi_call("evojax_art_test_fails", jax.ShapeDtypeStruct((2,), jnp.float32))
+    with pytest.raises(Exception, match="ValueError: no luck today, 3 times"):
+        jax.block_until_ready(
+            jax.jit(lambda x: call(x, what="luck", times=np.int64(3)))(jnp.ones(2))
+        )
+
+
+def test_a_target_sees_arrays_and_fills_results():
+    def doubles(operands, results, attributes):
+        (given,), (result,) = operands, results
+        result[...] = 2 * given
+
+    ffi.register("evojax_art_test_doubles", doubles)
+    given = jnp.arange(6, dtype=jnp.int32).reshape(2, 3)
+    call = jax.ffi.ffi_call("evojax_art_test_doubles", jax.ShapeDtypeStruct((2, 3), jnp.int32))
+    np.testing.assert_array_equal(jax.jit(call)(given), 2 * given)
+    empty = jax.ffi.ffi_call("evojax_art_test_doubles", jax.ShapeDtypeStruct((0,), jnp.int32))
+    assert empty(jnp.zeros(0, jnp.int32)).shape == (0,)
