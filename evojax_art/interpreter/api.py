@@ -15,7 +15,8 @@ from evojax_art.program import Program
 from evojax_art.tape import lower
 
 Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
-_LOWERED_AT_ONCE = 4096
+_GROUP = 1 << 14  # formulas lowered at a time,
+_CACHED_GROUP = 1024  # and on a CPU, whose cache should hold them
 POINTS = native.LANES  # a tile's pixels come in multiples of this
 
 
@@ -56,7 +57,8 @@ def interpret(
         InputError: an implementation that does not exist.
     """
     # In groups, so that what lowering needs beside its result does not grow with the population.
-    tapes = jax.lax.map(lower, population, batch_size=min(_LOWERED_AT_ONCE, len(population.length)))
+    group = _CACHED_GROUP if jax.default_backend() == "cpu" else _GROUP
+    tapes = jax.lax.map(lower, population, batch_size=min(group, len(population.length)))
 
     def finish(value: Quaternion) -> Float[Array, "C D"]:
         parts = jnp.stack(keep(jnp, value, kept))
