@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, Int, UInt8
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, parse
 from evojax_art.interpreter import reference
-from evojax_art.interpreter.api import POINTS, Implementation, best_elsewhere, interpret
+from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
 from evojax_art.ops import Coordinates, Crunch
 from evojax_art.program import Program, encode, to_expressions
-from evojax_art.tape import num_registers
+from evojax_art.tape import LANES, num_registers
 
 TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
 _STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
@@ -249,7 +249,7 @@ def _tiles(first_row: Int[Array, ""], num_rows: int, width: int, samples: int, t
     """Column and row, in half pixels, of every sample: two arrays [tiles, samples**2 * D]."""
     num_pixels = num_rows * width
     pixels_per_tile = min(tile // samples**2, num_pixels)
-    pixels_per_tile = max(1, -(-pixels_per_tile // POINTS)) * POINTS
+    pixels_per_tile = max(1, -(-pixels_per_tile // LANES)) * LANES
     num_tiles = -(-num_pixels // pixels_per_tile)
     index = jnp.arange(num_tiles * pixels_per_tile).reshape(num_tiles, 1, pixels_per_tile)
     offset = (2 * np.arange(samples) - (samples - 1)) / samples  # of a sample, in half pixels

@@ -38,6 +38,7 @@ from evojax_art.values import NONE, Values, name_values
 
 LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
+LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 _LEAF_REGISTER = np.full(len(OPS), -1, np.int32)
 _LEAF_REGISTER[[op.opcode for op in LEAVES]] = np.arange(NUM_LEAVES)
 

@@ -1,19 +1,24 @@
 """The CPU's interpreter: its own functions, the work's division, errors."""
 
 import ctypes
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from evojax_art.program import encode
+from evojax_art.render import evaluate, render
+
+if jax.default_backend() != "cpu":
+    pytest.skip("code for a CPU", allow_module_level=True)
+
 from llvmlite import binding, ir
 
 from evojax_art.interpreter import ffi, native
 from evojax_art.interpreter.simd import Simd, Vector
-from evojax_art.program import encode
-from evojax_art.render import evaluate, render
-
-pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="code for a CPU")
 
 WIDTH = 8
 FUNCTIONS = ("exp", "log", "sin", "floor", "sqrt")
@@ -136,3 +141,10 @@ def test_a_target_sees_arrays_and_fills_results():
     np.testing.assert_array_equal(jax.jit(call)(given), 2 * given)
     empty = jax.ffi.ffi_call("evojax_art_test_doubles", jax.ShapeDtypeStruct((0,), jnp.int32))
     assert empty(jnp.zeros(0, jnp.int32)).shape == (0,)
+
+
+def test_a_start_waits_for_neither_llvm_nor_pallas():
+    loaded = "{'llvmlite', 'jax.experimental.pallas'} & set(sys.modules)"
+    code = f"import sys, evojax_art.cli; print({loaded})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError
-from evojax_art.interpreter import native, xla
+from evojax_art.interpreter import xla
 from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
 from evojax_art.tape import lower
@@ -17,14 +17,13 @@ from evojax_art.tape import lower
 Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
 _GROUP = 1 << 14  # formulas lowered at a time,
 _CACHED_GROUP = 1024  # and on a CPU, whose cache should hold them
-POINTS = native.LANES  # a tile's pixels come in multiples of this
 
 
 def best_elsewhere() -> Literal["pallas", "lockstep"]:
     """What "best" means on this process's accelerator."""
     if jax.default_backend() != "gpu":
         return "lockstep"
-    from evojax_art.interpreter import pallas  # takes half a second, which a CPU need not spend
+    from evojax_art.interpreter import pallas
 
     return "pallas" if pallas.is_supported() else "lockstep"
 
@@ -41,8 +40,8 @@ def interpret(
 
     Args:
         population: P programs.
-        at: coordinates, each [tiles, samples * D] float32, D a multiple of `POINTS`: D pixels with
-            their first sample, the same with their second, and so on.
+        at: coordinates, each [tiles, samples * D] float32, D a multiple of `tape.LANES`: D pixels
+            with their first sample, the same with their second, and so on.
         kept: what to keep of a value: "raw" its four components, or the colours of a crunch.
         samples: points of a pixel, over which the result is averaged.
         implementation: "native" (CPU), "pallas" (GPU, Hopper and newer; on a CPU interpreted, for
@@ -64,7 +63,11 @@ def interpret(
         parts = jnp.stack(keep(jnp, value, kept))
         return parts.reshape(len(parts), samples, -1).mean(axis=1)
 
+    # Imported where they are used: a GPU's machine need not have LLVM, and Pallas takes half a
+    # second, which a CPU need not spend.
     def run_native(tapes, at):
+        from evojax_art.interpreter import native
+
         return native.interpret(tapes, at, kept, samples).astype(dtype)
 
     def run_pallas(tapes, at):
@@ -87,15 +90,15 @@ def interpret(
         "lockstep": run_xla(xla.lockstep),
     }
 
-    def by_platform(cpu: str, otherwise: str) -> Callable[..., Array]:
-        if jax.default_backend() == "cpu":
-            return implementations[cpu]  # there is no other platform: not to trace for one
+    def by_platform(accelerator: str) -> Callable[..., Array]:
         return lambda *operands: jax.lax.platform_dependent(
-            *operands, cpu=implementations[cpu], default=implementations[otherwise]
+            *operands, cpu=implementations["switch"], default=implementations[accelerator]
         )
 
-    implementations["xla"] = by_platform("switch", "lockstep")
-    implementations["best"] = by_platform("native", best_elsewhere())
+    # Where there is nothing but a CPU, nothing else need be traced.
+    only_cpu = jax.default_backend() == "cpu"
+    implementations["xla"] = implementations["switch"] if only_cpu else by_platform("lockstep")
+    implementations["best"] = run_native if only_cpu else by_platform(best_elsewhere())
     if implementation not in implementations:
         raise InputError(
             f"unknown implementation {implementation!r}; there are "

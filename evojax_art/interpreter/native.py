@@ -27,9 +27,8 @@ from llvmlite import binding
 from evojax_art.interpreter import codegen
 from evojax_art.interpreter.ffi import register
 from evojax_art.ops import KEPT, Coordinates, Keep, num_kept
-from evojax_art.tape import NUM_LEAVES, Tape
+from evojax_art.tape import LANES, NUM_LEAVES, Tape
 
-LANES = 16  # a tile's points, and its pixels, come in multiples of this
 _TARGET = "evojax_art_interpret"
 _TASKS_PER_THREAD = 4  # so that no thread waits long for the slowest
 
