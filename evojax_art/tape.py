@@ -64,8 +64,9 @@ class Tape(NamedTuple):
 def num_registers(capacity: int) -> int:
     """Size of a register file that no valid program of `capacity` nodes can exceed.
 
-    A value in a formula's own register waits for an operator whose other operand is still to come,
-    so every two such values cost at least four nodes: themselves and those operators.
+    D values that are read once and S that are read more often, all waiting, have at least D + 2S
+    places in the program where they are read, and as many operators less one join those: so
+    2D + 4S - 1 nodes at least, and D + S is at most half of `capacity`, rounded up.
     """
     return NUM_LEAVES + capacity // 2 + 1
 

@@ -41,6 +41,7 @@ def pytest_collection_modifyitems(items):
 def _compile_once(tmp_path_factory):
     """Lets tests that compile the same thing share it; forgotten when the session ends."""
     folder = tmp_path_factory.mktemp("compiled")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # of commands that tests start
     for name, value in (
         ("jax_compilation_cache_dir", str(folder)),
         ("jax_persistent_cache_min_compile_time_secs", 0.3),
