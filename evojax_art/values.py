@@ -4,15 +4,16 @@ All of it is array arithmetic over a program's nodes without a loop over them, b
 loop of L steps costs L kernel launches. It is written for one program, for `jax.vmap`.
 
 Order. The larger operand of an operator is evaluated first, so that a value waits for a subtree of
-at most half the size: never more than log2(L) + 1 values wait. The operands keep their places, so
-operators that do not commute keep their meaning. Under `subst` the left side, the frame, goes first
-whatever its size.
+at most half the size: of values that are read once, never more than log2(L) + 1 wait. The operands
+keep their places, so operators that do not commute keep their meaning. Under `subst` the left side,
+the frame, goes first whatever its size.
 
 Equal subtrees. A subtree is a range of the program, so equal ones have equal ranges; and, where
 they read coordinates, equal frames. A hash of both proposes for each node the first one like it,
 and a comparison of all nodes' ops, constants and operands with those of their proposed twins
-decides: it is exact by induction, and where a single one fails (a collision, once in a million
-programs; or `subst`s nested deeper than `_FRAME_ROUNDS` in a repeated subtree) nothing is shared.
+decides: it is exact by induction. Where a single one fails (hashes that collide, or share their slot
+of the table in every round; `subst`s nested deeper than `_FRAME_ROUNDS` in a repeated subtree)
+nothing of that program is shared.
 
 Dead code. A frame that no leaf reads is not evaluated.
 """

@@ -105,6 +105,14 @@ def test_pictures_do_not_hang_on_the_division_of_the_work(height, width, samples
     np.testing.assert_array_equal(pictures[0][2], pictures[0][3])
 
 
+def test_renders_can_be_vmapped():
+    population = encode(["( exp ( * x_k y ) )"], 16)
+    times = jnp.array([0.0, 0.25])
+    together = jax.vmap(lambda z: render(population, 4, 4, z))(times)
+    for z, pictures in zip(times, together, strict=True):
+        np.testing.assert_array_equal(pictures, render(population, 4, 4, z))
+
+
 def test_widths_of_vectors_agree(monkeypatch):
     population = encode(["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )"], 16)
     pictures = []

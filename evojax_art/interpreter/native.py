@@ -42,7 +42,8 @@ def interpret(tapes: Tape, at: Coordinates, kept: Keep, samples: int) -> Float[A
     register(_TARGET, _run)
     _code()  # starts compiling it while XLA compiles the rest
     shape = (tapes.opcode.shape[0], num_tiles * (tile // samples), num_kept(kept))
-    call = jax.ffi.ffi_call(_TARGET, jax.ShapeDtypeStruct(shape, jnp.float32))
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    call = jax.ffi.ffi_call(_TARGET, result, vmap_method="sequential")
     return call(*tapes, *at, samples=np.int64(samples), kind=np.int64(KEPT.index(kept)))
 
 
