@@ -11,8 +11,8 @@ the frame, goes first whatever its size.
 Equal subtrees. A subtree is a range of the program, so equal ones have equal ranges; and, where
 they read coordinates, equal frames. A hash of both proposes for each node the first one like it,
 and a comparison of all nodes' ops, constants and operands with those of their proposed twins
-decides: it is exact by induction. Where a single one fails (hashes that collide, or share their slot
-of the table in every round; `subst`s nested deeper than `_FRAME_ROUNDS` in a repeated subtree)
+decides: it is exact by induction. Where a single one fails (hashes that collide, or share a slot of
+the table in every round; `subst`s nested deeper than `_FRAME_ROUNDS` in a repeated subtree)
 nothing of that program is shared.
 
 Dead code. A frame that no leaf reads is not evaluated.
