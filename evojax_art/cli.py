@@ -114,7 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in commands:
             near = suggest(given[0], commands) or f"; there are {', '.join(commands)}"
             raise InputError(f"unknown command {given[0]!r}{near}")
-        keep_compiled()
         commands[given[0]](given[1:])
     except InputError as error:
         print(f"evojax-art: error: {error}", file=sys.stderr)
@@ -133,6 +132,7 @@ def _evolve(flags: list[str]) -> None:
     prog = "evojax-art evolve"
     flags = with_config(flags, RunConfig, prog)
     config = parse_flags(EvolveCommand, flags, prog).run
+    keep_compiled()
     outcome = run(config)
     print(f"stopped: {outcome.reason}, {outcome.seconds:.0f} s")
     best = outcome.records[-1]
@@ -148,6 +148,7 @@ def _evolve(flags: list[str]) -> None:
 
 def _render(flags: list[str]) -> None:
     command = parse_flags(RenderCommand, flags, "evojax-art render")
+    keep_compiled()
     width, height = _size(command.size)
     jobs = [job for given in command.inputs for job in _render_jobs(given, command)]
     if not jobs:

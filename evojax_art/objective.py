@@ -69,8 +69,8 @@ def assess(
         net: the judge.
         targets: classes whose probabilities are summed.
         config: the terms.
-        threshold: at or below it a fitness does not matter, so the gate's measure, which takes
-            longest, is left out there; its noise is NaN.
+        threshold: below it a fitness does not matter, so the gate's measure, which takes longest,
+            is left out there; its noise is NaN.
     """
     log_probabilities = jax.nn.log_softmax(net.logits(images), axis=-1)
     log_score = jax.nn.logsumexp(log_probabilities[:, jnp.array(targets)], axis=-1)
@@ -87,7 +87,7 @@ def assess(
         scaled, rejected = score, 0.0 if config.tv_weight == 0 else REJECTED
     fitness = config.class_weight * scaled - config.tv_weight * tv
     if config.noise_gate > 0:
-        matters = fitness > threshold
+        matters = fitness >= threshold
         noise = naturalness.tv_noise(images, matters)
         fitness = jnp.where(matters & ~(noise < config.noise_gate), rejected, fitness)
     else:

@@ -105,14 +105,14 @@ def uncrunch(xp, t: Array) -> Array:
     return xp.where(t >= 1, xp.full_like(t, 30), xp.where(t <= 0, xp.full_like(t, -30), value))
 
 
-def keep(xp, value: Quaternion, kept: "Keep") -> tuple[Array, ...]:
+def keep(xp, value: Quaternion, kept: Keep) -> tuple[Array, ...]:
     """What is kept of a formula's value: all components as they are, or colours."""
     if kept == "raw":
         return value
     return tuple(crunch(xp, t, kept) for t in value[1:])
 
 
-def num_kept(kept: "Keep") -> int:
+def num_kept(kept: Keep) -> int:
     """How many arrays `keep` returns."""
     return 4 if kept == "raw" else 3
 

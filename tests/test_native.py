@@ -1,6 +1,7 @@
 """The CPU's interpreter: its own functions, the work's division, errors."""
 
 import ctypes
+import platform
 import subprocess
 import sys
 
@@ -111,6 +112,27 @@ def test_renders_can_be_vmapped():
     together = jax.vmap(lambda z: render(population, 4, 4, z))(times)
     for z, pictures in zip(times, together, strict=True):
         np.testing.assert_array_equal(pictures, render(population, 4, 4, z))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86's control register")
+def test_threads_that_flush_denormals_compute_the_same():
+    word = np.array([0x9FC0], np.int32)  # flush to zero, denormals are zero, nothing traps
+    module = ir.Module("flush")
+    module.triple = binding.get_default_triple()
+    pointer = ir.PointerType()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), "flush")
+    load = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), "llvm.x86.sse.ldmxcsr")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.call(load, function.args)
+    builder.ret_void()
+    engine = native.compiled_engine(str(module))
+    flush = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address("flush"))
+    population = encode(["( * x_k ( q 1e-38 0 0 0 ) )"], 16)
+    expected = np.asarray(evaluate(population, 16, 16))
+    assert ((expected != 0) & (np.abs(expected) < 1e-38)).any()
+    for _ in range(8):
+        native._pool().submit(flush, word.ctypes.data).result()
+    np.testing.assert_array_equal(evaluate(population, 16, 16), expected)
 
 
 def test_widths_of_vectors_agree(monkeypatch):

@@ -4,7 +4,7 @@ An algorithm is a frozen dataclass of settings with pure functions; its state is
 
     state = algorithm.init(key, capacity, seeds)     # `seeds` may be None
     offspring = algorithm.ask(key, state)            # programs to evaluate
-    bar = algorithm.threshold(state)                 # what a fitness must exceed to matter
+    bar = algorithm.threshold(state)                 # what a fitness must reach to matter
     state = algorithm.tell(key, state, offspring, fitness)
 
 All run under jit, `capacity` being static. `state.population` and `state.fitness` hold the
@@ -43,7 +43,7 @@ class Algorithm(Protocol):
         ...
 
     def threshold(self, state: Any) -> Float[Array, ""]:
-        """Telling any fitness at or below it in place of another such leaves the same state.
+        """Telling any fitness below it in place of another such leaves the same state.
 
         So nobody needs to know more of such a program.
         """

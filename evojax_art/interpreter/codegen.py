@@ -52,9 +52,19 @@ def assembly(width: int, triple: str) -> str:
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
         arguments = dict(zip(POINTERS + COUNTS, function.args, strict=True))
         builder = ir.IRBuilder(function.append_basic_block("entry"))
+        # A thread inherits its creator's treatment of denormals, and XLA's threads flush them:
+        # which thread does a piece of work must not decide its last bits.
+        builder.call(_declared(module, "llvm.reset.fpenv"), [])
         getattr(_Writer(builder, arguments, width), name)()
         builder.ret_void()
     return str(module)
+
+
+def _declared(module: ir.Module, name: str) -> ir.Function:
+    """A function without arguments or result."""
+    if name not in module.globals:
+        ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
+    return module.globals[name]  # type: ignore[return-value]
 
 
 class _Writer:
@@ -171,11 +181,7 @@ class _Writer:
         for component in range(4):
             index = builder.add(builder.mul(place, _I64(4)), _I64(component))
             scalar = builder.load(self._address(self._arguments["constant"], index), typ=_F32)
-            undefined = ir.Constant(self._simd.float_type, ir.Undefined)
-            single = builder.insert_element(undefined, scalar, _I32(0))
-            lanes = ir.Constant(ir.VectorType(_I32, self._width), [0] * self._width)
-            splat = builder.shuffle_vector(single, undefined, lanes)
-            components.append(Vector(self._simd, splat))
+            components.append(self._simd.spread(scalar))
         return Quaternion(*components)
 
     def _finish(self, formula: Any, tile: Any) -> None:
@@ -214,10 +220,7 @@ class _Writer:
                 total = builder.fadd(builder.load(place, typ=simd.float_type), part.value)
                 builder.store(total, place)
         count = builder.uitofp(samples, _F32)
-        undefined = ir.Constant(simd.float_type, ir.Undefined)
-        single = builder.insert_element(undefined, builder.fdiv(_F32(1), count), _I32(0))
-        lanes = ir.Constant(ir.VectorType(_I32, self._width), [0] * self._width)
-        share = Vector(simd, builder.shuffle_vector(single, undefined, lanes))
+        share = simd.spread(builder.fdiv(_F32(1), count))
         return [Vector(simd, builder.load(place, typ=simd.float_type)) * share for place in sums]
 
     def _store_interleaved(self, place: Any, channels: list[Vector]) -> None:

@@ -91,11 +91,8 @@ def _call(
             *(attributes["samples"], attributes["kind"]),
         )
 
-    tasks = list(product(tiles, formulas))
-    if len(tasks) == 1:
-        task(tasks[0])
-    else:
-        list(_pool().map(task, tasks))
+    # On threads of our own even where it is one task: the code changes how its thread rounds.
+    list(_pool().map(task, product(tiles, formulas)))
 
 
 def _bounds(count: int, parts: int) -> list[int]:

@@ -24,11 +24,11 @@ from jaxtyping import Array, Bool, Int
 from evojax_art.ops import INSTRUCTIONS, OPS
 from evojax_art.program import ARITY
 from evojax_art.tape import NUM_LEAVES, Tape
+from evojax_art.values import READS_COORDINATES
 
 NEWEST = 0  # operand code of the value just computed
 FIRST_SLOT = 1 + NUM_LEAVES
 _NOTHING, _NOWHERE = -2, -1  # no operand; no target: they are never equal
-_READS_COORDINATES = np.array([op.reads_coordinates for op in OPS])
 _POSITION = np.zeros(len(OPS), np.int32)
 _POSITION[[op.opcode for op in INSTRUCTIONS]] = np.arange(len(INSTRUCTIONS))
 
@@ -81,7 +81,7 @@ def pack(tapes: Tape, num_slots: int, bits: int) -> Packed:
     step = jnp.arange(capacity)
     running = step < tapes.length[:, None]
     arity = jnp.asarray(ARITY)[tapes.opcode]
-    has_first = (arity > 0) | jnp.asarray(_READS_COORDINATES)[tapes.opcode]
+    has_first = (arity > 0) | jnp.asarray(READS_COORDINATES)[tapes.opcode]
     target = jnp.where(running, tapes.target, _NOWHERE)
     first = jnp.where(running & has_first, tapes.first, _NOTHING)
     second = jnp.where(running & (arity == 2), tapes.second, _NOTHING)

@@ -69,7 +69,7 @@ from evojax_art.ops import (
     num_kept,
     wrap_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, num_registers
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
 
 TILE = 256  # pixels of a block: two a thread, which share its instruction's decoding
 SLOTS = 8  # own registers on chip; the 1995 archive needs 7
@@ -133,13 +133,12 @@ def interpret(
             "implementation 'pallas' needs an NVIDIA GPU of compute capability 9.0 (Hopper) or "
             f"later, found {jax.devices()[0].device_kind}"
         )
-    num_formulas, capacity = tapes.opcode.shape
     num_pixels = at.x.size // samples
     sizes = _Sizes(
-        num_formulas=num_formulas,
+        num_formulas=len(tapes.length),
         num_tiles=-(-num_pixels // TILE),
         samples=samples,
-        num_own=num_registers(capacity) - NUM_LEAVES,
+        num_own=tapes.num_registers - NUM_LEAVES,
         kept=kept,
         dtype=jnp.dtype(dtype),
     )

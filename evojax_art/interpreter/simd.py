@@ -39,9 +39,9 @@ class Vector:
         return Vector(self.simd, getattr(self.simd.builder, name)(left, right))
 
     def _compare(self, sign: str, other: Any) -> "Vector":
+        builder = self.simd.builder
         # Every comparison with NaN is false, but for "not equal".
-        compare = self.simd.builder.fcmp_unordered if sign == "!=" else None
-        compare = compare or self.simd.builder.fcmp_ordered
+        compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
         return Vector(self.simd, compare(sign, self.value, self.simd.lift(other).value))
 
     def __add__(self, other):
@@ -112,6 +112,12 @@ class Simd:
         self.float_type = ir.VectorType(_F32, width)
         self._int_type = ir.VectorType(_I32, width)
 
+    def spread(self, scalar: Any) -> Vector:
+        """A float32 that is known only at run time, in every lane."""
+        undefined = ir.Constant(self.float_type, ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, _I32(0))
+        return Vector(self, self.builder.shuffle_vector(single, undefined, self._integers(0)))
+
     def lift(self, value: "Vector | float") -> Vector:
         """A number as a vector of equal lanes; vectors as they are."""
         return value if isinstance(value, Vector) else self._splat(float(value))
@@ -162,7 +168,8 @@ class Simd:
         r = self._fma(n, self._splat(high - math.log(2)), r)
         power = self._horner(r, [1 / math.factorial(k) for k in range(8)])
         exponent = self.builder.shl(self._bits(shifted), self._integers(23))
-        return self._floats(self.builder.add(self._bits(power), exponent), keep_nan_of=t)
+        value = self._floats(self.builder.add(self._bits(power), exponent))
+        return self.where(t < math.inf, value, t)  # NaN stays
 
     def log(self, t: Vector) -> Vector:
         """For t that is not negative; denormals count as zero."""
@@ -247,12 +254,8 @@ class Simd:
     def _bits(self, t: Vector) -> Any:
         return self.builder.bitcast(t.value, self._int_type)
 
-    def _floats(self, bits: Any, keep_nan_of: Vector | None = None) -> Vector:
-        value = Vector(self, self.builder.bitcast(bits, self.float_type))
-        if keep_nan_of is None:
-            return value
-        is_number = keep_nan_of < math.inf
-        return self.where(is_number, value, keep_nan_of)
+    def _floats(self, bits: Any) -> Vector:
+        return Vector(self, self.builder.bitcast(bits, self.float_type))
 
     def _fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
         return self._intrinsic("llvm.fma", a, b, c)
