@@ -96,7 +96,7 @@ def test_pictures_do_not_hang_on_the_division_of_the_work(height, width, samples
     formulas = ["( exp x_iy_jx_ky )", "x", "( * ( iexp ( + i j ) ) ( isin y_k ) )"]
     pictures = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(native, "_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(native, "num_cores", lambda threads=threads: threads)
         together = render(encode(formulas, 16), height, width, samples=samples)
         alone = render(encode(formulas[2:], 16), height, width, samples=samples)
         assert together.shape == (3, height, width, 3)

@@ -1,6 +1,5 @@
 """What a figure was measured with: device, versions, commit."""
 
-import os
 import platform
 import re
 import subprocess
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from evojax_art.cores import num_cores
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -35,12 +36,6 @@ def device_name() -> str:
     """What JAX calls the device; a CPU by its model, of which JAX says nothing."""
     device = jax.devices()[0]
     return _cpu_model() if device.platform == "cpu" else device.device_kind
-
-
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def commit_of_checkout() -> tuple[str, bool]:

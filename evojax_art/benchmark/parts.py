@@ -20,13 +20,12 @@ from evojax_art.benchmark.floors import Floors
 from evojax_art.benchmark.measure import Batch, CompiledCall, Job, Measurement, Work
 from evojax_art.benchmark.work import work_of_noise, work_of_rendering
 from evojax_art.evolution import Evolution, EvolutionState, SceneConfig
-from evojax_art.interpreter.api import Implementation
+from evojax_art.interpreter.api import Implementation, lower_all
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.program import Program, take
 from evojax_art.render import render
-from evojax_art.tape import lower
 from evojax_art.variation import GrowthConfig, VariationConfig, vary
 
 LOWERING, RENDERING, NETWORK = "lowering", "rendering", "network"
@@ -147,7 +146,7 @@ def row_of(job: Job, measured: Measurement, floors: Floors) -> Row:
 
 def lowering(subject: Subject) -> Iterator[Job]:
     """Programs to tapes. Its floor is the traffic: programs read, tapes written."""
-    lower_fn = jax.jit(jax.vmap(lower))
+    lower_fn = jax.jit(lower_all)
     batch = Batch(arguments_fn=lambda: (subject.population,), formulas=subject.count)
     yield Job(part=LOWERING, call_fn=lower_fn, batches=[batch], work_fn=_traffic)
 

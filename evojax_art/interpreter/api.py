@@ -1,6 +1,7 @@
 """One door to all interpreters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -12,7 +13,7 @@ from evojax_art.errors import InputError
 from evojax_art.interpreter import xla
 from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
-from evojax_art.tape import lower
+from evojax_art.tape import Tape, lower
 
 Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
 _GROUP = 1 << 14  # formulas lowered at a time,
@@ -55,53 +56,61 @@ def interpret(
     Raises:
         InputError: an implementation that does not exist.
     """
-    # In groups, so that what lowering needs beside its result does not grow with the population.
-    group = _CACHED_GROUP if jax.default_backend() == "cpu" else _GROUP
-    tapes = jax.lax.map(lower, population, batch_size=min(group, len(population.length)))
-
-    def finish(value: Quaternion) -> Float[Array, "C D"]:
-        parts = jnp.stack(keep(jnp, value, kept))
-        return parts.reshape(len(parts), samples, -1).mean(axis=1)
-
-    # Imported where they are used: a GPU's machine need not have LLVM, and Pallas takes half a
-    # second, which a CPU need not spend.
-    def run_native(tapes, at):
-        from evojax_art.interpreter import native
-
-        return native.interpret(tapes, at, kept, samples).astype(dtype)
-
-    def run_pallas(tapes, at):
-        from evojax_art.interpreter import pallas
-
-        return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
-
-    def run_xla(interpret_fn):
-        def run(tapes, at):
-            tiles = interpret_fn(xla.fold(tapes), at, finish)  # [tiles, P, C, D]
-            by_formula = tiles.transpose(1, 0, 3, 2).astype(dtype)
-            return by_formula.reshape(by_formula.shape[0], -1, by_formula.shape[-1])
-
-        return run
-
-    implementations: dict[str, Callable[..., Array]] = {
-        "native": run_native,
-        "pallas": run_pallas,
-        "switch": run_xla(xla.switch),
-        "lockstep": run_xla(xla.lockstep),
-    }
-
-    def by_platform(accelerator: str) -> Callable[..., Array]:
-        return lambda *operands: jax.lax.platform_dependent(
-            *operands, cpu=implementations["switch"], default=implementations[accelerator]
-        )
-
-    # Where there is nothing but a CPU, nothing else need be traced.
-    only_cpu = jax.default_backend() == "cpu"
-    implementations["xla"] = implementations["switch"] if only_cpu else by_platform("lockstep")
-    implementations["best"] = run_native if only_cpu else by_platform(best_elsewhere())
-    if implementation not in implementations:
+    if implementation not in get_args(Implementation):
         raise InputError(
             f"unknown implementation {implementation!r}; there are "
             f"{', '.join(get_args(Implementation))}"
         )
-    return implementations[implementation](tapes, at)
+    # Where there is nothing but a CPU, nothing else need be traced.
+    only_cpu = jax.default_backend() == "cpu"
+    on_cpu = on_accelerator = implementation
+    if implementation == "best":
+        on_cpu, on_accelerator = ("native" if only_cpu else "switch"), best_elsewhere()
+    elif implementation == "xla":
+        on_cpu, on_accelerator = "switch", "lockstep"
+
+    def by(name: str) -> Callable[[Tape, Coordinates], Float[Array, "P N C"]]:
+        return lambda tapes, at: _INTERPRETERS[name](tapes, at, kept, samples, dtype)
+
+    tapes = lower_all(population)
+    if only_cpu or on_cpu == on_accelerator:
+        return by(on_cpu)(tapes, at)
+    return jax.lax.platform_dependent(tapes, at, cpu=by(on_cpu), default=by(on_accelerator))
+
+
+def lower_all(population: Program) -> Tape:
+    """A population's tapes, in groups: what lowering needs beside them does not grow with it."""
+    group = _CACHED_GROUP if jax.default_backend() == "cpu" else _GROUP
+    return jax.lax.map(lower, population, batch_size=min(group, len(population.length)))
+
+
+# The modules are imported where they are used: a GPU's machine need not have LLVM, and Pallas takes
+# half a second, which a CPU need not spend.
+def _native(tapes, at, kept, samples, dtype):
+    from evojax_art.interpreter import native
+
+    return native.interpret(tapes, at, kept, samples).astype(dtype)
+
+
+def _pallas(tapes, at, kept, samples, dtype):
+    from evojax_art.interpreter import pallas
+
+    return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
+
+
+def _plain(interpret_fn, tapes, at, kept, samples, dtype):
+    def finish(value: Quaternion) -> Float[Array, "C D"]:
+        parts = jnp.stack(keep(jnp, value, kept))
+        return parts.reshape(len(parts), samples, -1).mean(axis=1)
+
+    tiles = interpret_fn(xla.fold(tapes), at, finish)  # [tiles, P, C, D]
+    by_formula = tiles.transpose(1, 0, 3, 2).astype(dtype)
+    return by_formula.reshape(by_formula.shape[0], -1, by_formula.shape[-1])
+
+
+_INTERPRETERS: dict[str, Callable[..., Array]] = {
+    "native": _native,
+    "pallas": _pallas,
+    "switch": partial(_plain, xla.switch),
+    "lockstep": partial(_plain, xla.lockstep),
+}

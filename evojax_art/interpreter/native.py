@@ -10,7 +10,6 @@ core. A tile's registers, 4 kB each at 256 points, stay in the first two levels 
 """
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from llvmlite import binding
 
+from evojax_art.cores import num_cores
 from evojax_art.interpreter import codegen
 from evojax_art.interpreter.ffi import register
 from evojax_art.ops import KEPT, Coordinates, Keep, num_kept
@@ -52,7 +52,7 @@ def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, A
     tapes, at = Tape(*operands[:-3]), Coordinates(*operands[-3:])
     num_formulas = len(tapes.length)
     num_tiles = len(at.x)
-    num_threads = _num_threads()
+    num_threads = num_cores()
     code = _code().result()
     if tapes.num_folded.any():
         tapes = tapes._replace(constant=tapes.constant.copy())
@@ -103,13 +103,7 @@ def _bounds(count: int, parts: int) -> list[int]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_num_threads(), thread_name_prefix="interpret")
-
-
-@cache
-def _num_threads() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return ThreadPoolExecutor(num_cores(), thread_name_prefix="interpret")
 
 
 _local = threading.local()
