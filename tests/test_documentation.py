@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evojax_art.cli import COMMANDS
 from evojax_art.config import RunConfig, read_config
 from evojax_art.training.training import TrainingConfig
 
@@ -46,7 +47,9 @@ def test_readme_files_exist():
 def test_readme_module_map_is_complete():
     readme = (ROOT / "README.md").read_text()
     for path in (ROOT / "evojax_art").rglob("*.py"):
-        if path.name != "__init__.py":
+        if path.parent.name == "commands" and path.stem in COMMANDS:
+            assert f"evojax-art {path.stem}" in readme, path
+        elif path.name != "__init__.py":
             assert path.name in readme, path
 
 

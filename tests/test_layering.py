@@ -29,6 +29,8 @@ ORDER = [
     {"training.session", "benchmark.report"},
     {"benchmark.plot"},
     {"benchmark.session"},
+    {"commands.inputs", "commands.evolve", "commands.nets", "commands.benchmark"},
+    {"commands.render"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}

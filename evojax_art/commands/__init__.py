@@ -1,0 +1,1 @@
+"""The commands, a module each; `cli` calls the function of their name."""

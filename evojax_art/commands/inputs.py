@@ -1,0 +1,94 @@
+"""What several commands take: formulas as text or in files, and sizes."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from evojax_art.errors import InputError
+from evojax_art.formula import Expression, FormulaError, parse
+from evojax_art.formula_files import read_formulas
+from evojax_art.ops import Crunch
+from evojax_art.picture import read_png_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a formula wants to be drawn; names and defaults are `render`'s.
+
+    Attributes:
+        z: the third coordinate.
+        crunch: colours.
+        smooth: plus-shaped blur.
+    """
+
+    z: float = 0.0
+    crunch: Crunch = "sigmoid"
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class Given:
+    """A formula that a user gave.
+
+    Attributes:
+        expression: the formula.
+        look: how its picture was drawn, where it came in one.
+        text: all that the picture says of itself; empty where there was none.
+    """
+
+    expression: Expression
+    look: Look
+    text: dict[str, str]
+
+
+def read_given(given: str, *, lenient: bool = False) -> list[Given]:
+    """The formulas that one argument means, at least one.
+
+    Args:
+        given: a formula as text, or a file: a PNG of ours, text (one a line) or JSON.
+        lenient: read formulas as the 1995 program does.
+
+    Raises:
+        InputError: neither a file nor a formula, or one with a mistake in it.
+    """
+    path = Path(given)
+    is_file = path.suffix.lower() in (".png", ".txt", ".json") or (
+        len(given) < 256 and path.is_file()
+    )
+    if is_file:
+        expressions = read_formulas(path, lenient=lenient)
+        text = read_png_text(path) if path.suffix.lower() == ".png" else {}
+        return [Given(expression, _look_in(text), text) for expression in expressions]
+    try:
+        return [Given(parse(given, lenient=lenient), Look(), {})]
+    except FormulaError as error:
+        if not re.search(r"[()\s]", given):
+            raise InputError(f"{given!r} is no file, and no formula either: {error}") from None
+        raise
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Width and height from `--size`.
+
+    Raises:
+        InputError: not one or two numbers from 1 to 65536.
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    width, height = (int(part) for part in match.groups(match.group(1))) if match else (0, 0)
+    if not (0 < width <= 1 << 16 and 0 < height <= 1 << 16):
+        raise InputError(
+            f"--size {text}: give WIDTHxHEIGHT or one number, each from 1 to 65536, as in 640x480"
+        )
+    return width, height
+
+
+def _look_in(text: dict[str, str]) -> Look:
+    """The look that a PNG's text tells; what makes no sense is left out."""
+    look = {}
+    if re.fullmatch(r"-?[\d.]+(e-?\d+)?", text.get("z", "")):
+        look["z"] = float(text["z"])
+    if text.get("crunch") in ("sigmoid", "1995"):
+        look["crunch"] = text["crunch"]
+    if text.get("smooth") in ("True", "False"):
+        look["smooth"] = text["smooth"] == "True"
+    return Look(**look)
