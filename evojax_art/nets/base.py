@@ -17,7 +17,7 @@ from evojax_art.errors import InputError, suggest
 class Classifier(nnx.Module):
     """An image classifier that owns its preprocessing.
 
-    Subclasses set the attributes below and define `logits_from_input`.
+    Subclasses set the attributes below and define `logits_from_input` and `activations`.
 
     Attributes:
         classes: the names of its K classes, in order.
@@ -39,13 +39,28 @@ class Classifier(nnx.Module):
         """Logits of preprocessed pictures, in `dtype`."""
         raise NotImplementedError
 
-    def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
-        """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
-        if images.shape[1:3] != (self.size, self.size):
+    def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
+        """Every stage's output, of preprocessed pictures of any size that it can take, in order."""
+        raise NotImplementedError
+
+    def preprocess(
+        self, images: Float[Array, "P H W 3"], *, resize: bool = True
+    ) -> Float[Array, "P S S 3"]:
+        """Pictures in [0, 1] as the network takes them, in `dtype`.
+
+        Args:
+            images: of any size and aspect ratio.
+            resize: to `size`; without, they keep theirs.
+        """
+        if resize and images.shape[1:3] != (self.size, self.size):
             shape = (images.shape[0], self.size, self.size, 3)
             images = jax.image.resize(images, shape, "bilinear", antialias=True)
         x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
-        return self.logits_from_input(x.astype(self.dtype)).astype(jnp.float32)
+        return x.astype(self.dtype)
+
+    def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
+        """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
+        return self.logits_from_input(self.preprocess(images)).astype(jnp.float32)
 
     def probabilities(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
