@@ -6,10 +6,11 @@ The names here are the stable ones; everything else may move.
 from evojax_art.errors import InputError
 from evojax_art.evolution import Evolution
 from evojax_art.formula import Expression, parse, to_text
+from evojax_art.large import render_large
 from evojax_art.naturalness import denoise_tv_chambolle, total_variation, tv_noise
 from evojax_art.nets.weights import load_net
 from evojax_art.program import Program, decode, encode
-from evojax_art.render import evaluate, render, render_large
+from evojax_art.render import evaluate, render
 
 __all__ = [
     "Evolution",

@@ -1,4 +1,4 @@
-"""From formulas to pictures: the pixel grid, colours, smoothing, supersampling, tiles.
+"""From formulas to pictures: the pixel grid, colours, smoothing, supersampling.
 
 The grid is the original's: for a picture of W by H pixels and m = min(W, H), column c and row r
 (row 0 at the top) stand for x = (c - W/2) / m and y = (r - H/2) / m. Colours are the crunched
@@ -7,7 +7,6 @@ spread evenly over the pixel and centred on that point.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
@@ -15,21 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, parse
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
 from evojax_art.ops import Coordinates, Crunch
-from evojax_art.program import Program, encode, to_expressions
+from evojax_art.program import Program, to_expressions
 from evojax_art.tape import LANES, num_registers
 
 TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
 _STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
 _STEP_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
 _BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
-_BAND_POINTS = 1 << 20  # points per step of a large picture
 
 
 def evaluate(
@@ -45,7 +42,7 @@ def evaluate(
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
     Non-finite values are returned as they come.
     """
-    _check(height, width)
+    check_settings(height, width)
     if implementation == "reference":
         rows, columns = np.mgrid[:height, :width]
         shorter = min(height, width)
@@ -87,75 +84,13 @@ def render(
     Raises:
         InputError: sizes or samples below 1, or an unknown crunch.
     """
-    _check(height, width, samples, crunch)
+    check_settings(height, width, samples, crunch)
     return _render(
         population,
         jnp.float32(z),
         *(height, width, crunch, smooth, samples, implementation),
         jnp.dtype(dtype),
     )
-
-
-def render_large(
-    formula: str | Expression,
-    height: int,
-    width: int,
-    z: float = 0.0,
-    crunch: Crunch = "sigmoid",
-    smooth: bool = False,
-    *,
-    samples: int = 1,
-    max_length: int | None = None,
-    progress_fn: Callable[[float], None] = lambda share: None,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """One formula as a byte picture of any size.
-
-    Works in bands of rows, so beside the picture itself memory does not grow with its size.
-
-    Args:
-        formula: what to draw; the other arguments are `render`'s.
-        height: H, pixels.
-        width: W, pixels.
-        z: the third coordinate.
-        crunch: colours.
-        smooth: plus-shaped blur.
-        samples: n by n samples per pixel.
-        max_length: capacity of its program; formulas of one capacity share compiled code. None:
-            the next power of two.
-        progress_fn: called with the share that is done, up to 1.0.
-
-    Raises:
-        InputError: as `render`, or a formula that does not parse.
-    """
-    _check(height, width, samples, crunch)
-    expression = parse(formula) if isinstance(formula, str) else formula
-    population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
-    rows = min(height, max(1, _BAND_POINTS // (width * samples**2)))
-    halo = 1 if smooth else 0
-    band_fn = partial(
-        _render_rows,
-        num_rows=rows + 2 * halo,
-        height=height,
-        width=width,
-        crunch=crunch,
-        samples=samples,
-    )
-    picture = np.empty((height, width, 3), np.uint8)
-    for first in range(0, height, rows):
-        band = band_fn(population, jnp.float32(z), jnp.int32(first - halo))
-        if smooth:
-            inside = np.arange(first - 1, first + rows + 1)
-            band = smooth_plus(band, (inside >= 0) & (inside < height))[:, 1:-1]
-        last = min(height, first + rows)
-        picture[first:last] = to_bytes(band[0, : last - first])
-        progress_fn(last / height)
-    return picture
-
-
-def to_bytes(images: Float[Array, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Colours in [0, 1] as bytes, rounded as the original rounds: floor(255 v + 0.5)."""
-    values = np.clip(np.asarray(images, np.float32), 0, 1)
-    return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 @jax.jit
@@ -182,17 +117,17 @@ def smooth_plus(
     return plus(images * weight) / plus(weight[None])
 
 
-def _check(height: int, width: int, samples: int = 1, crunch: str = "sigmoid") -> None:
+def check_settings(height: int, width: int, samples: int = 1, crunch: str = "sigmoid") -> None:
+    """Refuses what no picture can have.
+
+    Raises:
+        InputError: sizes or samples below 1, or an unknown crunch.
+    """
     for name, value in (("height", height), ("width", width), ("samples", samples)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
     if crunch not in get_args(Crunch):
         raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
-
-
-def _rounded_capacity(length: int) -> int:
-    """The next power of two, so that formulas of many lengths share compiled code."""
-    return max(16, 1 << (length - 1).bit_length())
 
 
 @partial(jax.jit, static_argnames=("height", "width", "implementation"))
@@ -210,15 +145,15 @@ def _evaluate(population, z, height, width, implementation):
 def _render(population, z, height, width, crunch, smooth, samples, implementation, dtype):
     rows = (jnp.int32(0), height, height, width, crunch, samples, implementation)
     if smooth:
-        return smooth_plus(_render_rows(population, z, *rows)).astype(dtype)
-    return _render_rows(population, z, *rows, dtype)
+        return smooth_plus(render_rows(population, z, *rows)).astype(dtype)
+    return render_rows(population, z, *rows, dtype)
 
 
 @partial(
     jax.jit,
     static_argnames=("num_rows", "height", "width", "crunch", "samples", "implementation", "dtype"),
 )
-def _render_rows(
+def render_rows(
     population: Program,
     z: Float[Array, ""],
     first_row: Int[Array, ""],
@@ -230,6 +165,7 @@ def _render_rows(
     implementation: Implementation = "best",
     dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "P R W 3"]:
+    """R rows of every formula's picture from `first_row` on, which may lie outside the picture."""
     points = _tiles(first_row, num_rows, width, samples, _tile_size(population, implementation))
     at = _coordinates(points, z, height, width)
     kept = interpret(population, at, crunch, samples**2, implementation, dtype)

@@ -40,12 +40,12 @@ from evojax_art.evolution import Evolution, EvolutionState, Summary
 from evojax_art.formula import Expression
 from evojax_art.formula_files import read_formulas
 from evojax_art.gallery import contact_sheet, spread, thumbnail
+from evojax_art.large import render_large
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier, find_classes
 from evojax_art.nets.weights import load_net, lookup
 from evojax_art.picture import write_png, write_text, written_whole
 from evojax_art.program import Program, encode, take, to_expressions
-from evojax_art.render import render_large
 
 _SHEET_CELLS = 24  # records on the contact sheet
 _SHEET_CELL = 192  # pixels

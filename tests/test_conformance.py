@@ -14,9 +14,9 @@ from evojax_art import ops
 from evojax_art.formula import Expression, Node, parse, to_text
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import interpret
+from evojax_art.large import to_bytes
 from evojax_art.ops import BY_NAME, Coordinates, Quaternion
 from evojax_art.program import encode, to_expressions
-from evojax_art.render import to_bytes
 from evojax_art.variation import GrowthConfig, grow
 
 POPULATION = 64  # all calls share one shape, because compiling takes seconds

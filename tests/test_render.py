@@ -1,5 +1,4 @@
 import math
-import sys
 from functools import partial
 
 import jax
@@ -12,9 +11,10 @@ from evojax_art import ops
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
 from evojax_art.interpreter import reference
+from evojax_art.large import to_bytes
 from evojax_art.ops import Coordinates
 from evojax_art.program import encode
-from evojax_art.render import smooth_plus, to_bytes
+from evojax_art.render import smooth_plus
 from evojax_art.variation import GrowthConfig, grow
 
 WAVES = "( rolR ( isin ( * x_iy_jx_ky ( q 3 1 -2 0.5 ) ) ) )"
@@ -124,8 +124,7 @@ def test_bytes_round_as_the_original():
     [(1, False, 40), (1, True, 1), (2, True, 160)],
 )
 def test_render_large_is_render_in_bytes(monkeypatch, samples, smooth, band_points):
-    # The package's attribute of that name is the function.
-    monkeypatch.setattr(sys.modules["evojax_art.render"], "_BAND_POINTS", band_points)
+    monkeypatch.setattr("evojax_art.large._BAND_POINTS", band_points)
     settings = {"z": 0.1, "crunch": "1995", "smooth": smooth, "samples": samples}
     shares = []
     large = ea.render_large(WAVES, 19, 13, **settings, progress_fn=shares.append)

@@ -11,9 +11,9 @@ from evojax_art.commands.inputs import Look, picture_size, read_given
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
 from evojax_art.errors import InputError
+from evojax_art.large import render_large
 from evojax_art.ops import Crunch
 from evojax_art.picture import write_png
-from evojax_art.render import render_large
 
 
 @dataclass(frozen=True, kw_only=True)
