@@ -62,7 +62,7 @@ class Values(NamedTuple):
 
 def name_values(program: Program) -> Values:
     """The values of one program."""
-    nodes = _read(program)
+    nodes = read_nodes(program)
     position = jnp.arange(program.capacity)
     at_frame = nodes.frame != NONE
     twin = _twins(program, nodes)
@@ -90,7 +90,7 @@ def name_values(program: Program) -> Values:
     )
 
 
-class _Nodes(NamedTuple):
+class Nodes(NamedTuple):
     """A program's structure; all [L], by node.
 
     Attributes:
@@ -121,7 +121,8 @@ class _Nodes(NamedTuple):
     scope: Int[Array, "L"]
 
 
-def _read(program: Program) -> _Nodes:
+def read_nodes(program: Program) -> Nodes:
+    """The structure of one program."""
     capacity = program.capacity
     position = jnp.arange(capacity)
     in_use = position < program.length
@@ -138,7 +139,7 @@ def _read(program: Program) -> _Nodes:
 
     is_frame = _scatter(is_subst, left, is_subst)
     is_read = _scatter(is_subst, frame, frame != NONE)
-    return _Nodes(
+    return Nodes(
         in_use=in_use,
         opcode=opcode,
         arity=arity,
@@ -176,7 +177,7 @@ def _turns(arity, is_subst, start, left) -> Int[Array, "L"]:
     return position + jnp.cumsum(change)
 
 
-def _twins(program: Program, nodes: _Nodes) -> Int[Array, "L"]:
+def _twins(program: Program, nodes: Nodes) -> Int[Array, "L"]:
     """For each node the first in evaluation order that has the same value; often itself."""
     position = jnp.arange(program.capacity)
     capacity = program.capacity
@@ -212,7 +213,7 @@ def _twins(program: Program, nodes: _Nodes) -> Int[Array, "L"]:
     return jnp.where(jnp.all(same), proposed, position)
 
 
-def _hashes(program: Program, nodes: _Nodes) -> UInt32[Array, "L"]:
+def _hashes(program: Program, nodes: Nodes) -> UInt32[Array, "L"]:
     """A hash of each node's subtree and of the frame that it reads."""
     bits = jax.lax.bitcast_convert_type(program.constant, jnp.uint32)
     factors = jnp.asarray([0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1], jnp.uint32)
