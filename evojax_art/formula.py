@@ -60,6 +60,16 @@ class Expression:
         return tuple(reversed(found))
 
     @property
+    def operand_roots(self) -> tuple[tuple[int, ...], ...]:
+        """For each node where its operands' roots are, left to right."""
+        roots: list[tuple[int, ...]] = []
+        stack: list[int] = []
+        for index, (op, _) in enumerate(self.postfix):
+            roots.append(tuple(stack.pop() for _ in range(op.arity))[::-1])
+            stack.append(index)
+        return tuple(roots)
+
+    @property
     def depth(self) -> int:
         """Levels of the tree; a leaf has one."""
         stack: list[int] = []

@@ -26,9 +26,24 @@ from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, Node, constant_node, parse
-from evojax_art.ops import CONSTANT, OPS, PADDING
+from evojax_art.ops import CONSTANT, OPS, PADDING, Coordinates
 
 ARITY = np.array([op.arity for op in OPS], np.int32)  # [number of opcodes]
+
+
+def _named_constants() -> tuple[np.ndarray, np.ndarray]:
+    """Which opcodes are constants, `q` included, and the named ones' components."""
+    is_constant, components = np.zeros(len(OPS), bool), np.zeros((len(OPS), 4), np.float32)
+    origin = Coordinates(*np.zeros((3, 1)))
+    for op in OPS:
+        if op.arity == 0 and not op.structural and not op.reads_coordinates:
+            is_constant[op.opcode] = True
+            components[op.opcode] = np.concatenate(op.fn(np, origin))
+    is_constant[CONSTANT] = True
+    return is_constant, components
+
+
+IS_CONSTANT, COMPONENTS = _named_constants()  # [number of opcodes], [..., 4]
 
 
 class Program(NamedTuple):
@@ -137,6 +152,16 @@ def subtree_starts(program: Program) -> Int[Array, "L"]:
         return before - jnp.where(passes, 1 << level, 0)
 
     return jax.lax.fori_loop(0, levels + 1, stride, jnp.arange(program.capacity))
+
+
+def free_constants(program: Program) -> Program:
+    """The same formula with every named constant as a `q` leaf, whose components may move."""
+    is_named = jnp.asarray(IS_CONSTANT)[program.opcode] & (program.opcode != CONSTANT)
+    components = jnp.asarray(COMPONENTS)[program.opcode]
+    return program._replace(
+        opcode=jnp.where(is_named, CONSTANT, program.opcode),
+        constant=jnp.where(is_named[..., None], components, program.constant),
+    )
 
 
 def is_valid(program: Program) -> Bool[Array, ""]:

@@ -16,28 +16,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.errors import InputError
-from evojax_art.ops import CONSTANT, OPS, SUBST, Coordinates
-from evojax_art.program import ARITY, Program, subtree_starts
+from evojax_art.ops import CONSTANT, OPS, SUBST
+from evojax_art.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
 
 _SAMPLED = [[op.opcode for op in OPS if op.sampled and op.arity == arity] for arity in range(3)]
 _NUM_SAMPLED = np.array([len(opcodes) for opcodes in _SAMPLED])
 _SAMPLED_TABLE = np.array([(codes + [0] * 32)[:32] for codes in _SAMPLED], np.int32)
 _LARGEST_CONSTANT = 1e6  # perturbation keeps constants within this
-
-
-def _named_constants() -> tuple[np.ndarray, np.ndarray]:
-    """Which opcodes are constants, `q` included, and the named ones' components."""
-    is_constant, components = np.zeros(len(OPS), bool), np.zeros((len(OPS), 4), np.float32)
-    origin = Coordinates(*np.zeros((3, 1)))
-    for op in OPS:
-        if op.arity == 0 and not op.structural and not op.reads_coordinates:
-            is_constant[op.opcode] = True
-            components[op.opcode] = np.concatenate(op.fn(np, origin))
-    is_constant[CONSTANT] = True
-    return is_constant, components
-
-
-_IS_CONSTANT, _COMPONENTS = _named_constants()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,9 +240,9 @@ def perturb_constant(key: Key[Array, ""], host: Program) -> Program:
     beyond 1.
     """
     node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
-    is_constant = jnp.asarray(_IS_CONSTANT)[host.opcode] & _in_use(host)
+    is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & _in_use(host)
     node = _choose(node_key, is_constant)
-    named = jnp.asarray(_COMPONENTS)[host.opcode[node]]
+    named = jnp.asarray(COMPONENTS)[host.opcode[node]]
     value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
     size = 10 ** jax.random.uniform(size_key, minval=-2.0, maxval=0.0)
     step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
