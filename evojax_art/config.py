@@ -22,9 +22,9 @@ from evojax_art.algorithms.base import Algorithm
 from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
 from evojax_art.errors import InputError, suggest
-from evojax_art.evolution import SceneConfig
 from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
+from evojax_art.scene import SceneConfig
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ Nothing in it returns to the host but a handful of scalars; the best formula so 
 device until somebody wants to see it.
 """
 
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,40 +12,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.algorithms.base import EMPTY, Algorithm
-from evojax_art.errors import InputError
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import Metrics, ObjectiveConfig, assess
 from evojax_art.program import Program, take
-from evojax_art.render import Crunch, render
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneConfig:
-    """The pictures that are judged.
-
-    Attributes:
-        size: height and width in pixels; 0 takes the network's own, to which others are resized.
-        samples: n by n samples per pixel. Without them formulas win by aliasing: static that
-            vanishes at another size.
-        crunch: "sigmoid", or "1995" for the original's colours, black beyond +-30.
-        smooth: the original's plus-shaped blur.
-        z: the third coordinate.
-    """
-
-    size: int = 0
-    samples: int = 2
-    crunch: Crunch = "sigmoid"
-    smooth: bool = False
-    z: float = 0.0
-
-    def __post_init__(self):
-        for name, least in (("size", 0), ("samples", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"scene.{name} must be {least} or more, got {getattr(self, name)}")
-
-    def fitted_to(self, net: Classifier) -> "SceneConfig":
-        """The same with the size settled."""
-        return self if self.size else replace(self, size=net.size)
+from evojax_art.render import render
+from evojax_art.scene import SceneConfig
 
 
 class EvolutionState(NamedTuple):

@@ -8,9 +8,10 @@ import pytest
 from evojax_art.algorithms import base
 from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
-from evojax_art.evolution import Evolution, SceneConfig, fitting_batch
+from evojax_art.evolution import Evolution, fitting_batch
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.program import decode, encode, is_valid
+from evojax_art.scene import SceneConfig
 
 SCENE = SceneConfig(size=8)
 CAPACITY = 24

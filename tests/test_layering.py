@@ -14,9 +14,10 @@ ORDER = [
     {"errors", "ops", "gallery", "naturalness", "compilation", "cores"}
     | {"interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
-    {"program", "formula_files", "nets.cifar", "nets.squeezenet", "goals"},
-    {"values", "variation", "interpreter.reference", "nets.weights", "objective"},
-    {"tape"},
+    {"program", "formula_files", "nets.cifar", "nets.squeezenet", "goals", "scene"},
+    {"values", "variation", "interpreter.reference", "nets.weights", "objective"}
+    | {"interpreter.trace"},
+    {"tape", "interpreter.reverse"},
     {"interpreter.codegen"},
     {"interpreter.native", "interpreter.packing", "interpreter.xla", "algorithms.base"},
     {"interpreter.pallas"},

@@ -19,13 +19,14 @@ from evojax_art.algorithms.genetic import Genetic
 from evojax_art.benchmark.floors import Floors
 from evojax_art.benchmark.measure import Batch, CompiledCall, Job, Measurement, Work
 from evojax_art.benchmark.work import work_of_noise, work_of_rendering
-from evojax_art.evolution import Evolution, EvolutionState, SceneConfig
+from evojax_art.evolution import Evolution, EvolutionState
 from evojax_art.interpreter.api import Implementation, lower_all
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.program import Program, take
 from evojax_art.render import render
+from evojax_art.scene import SceneConfig
 from evojax_art.variation import GrowthConfig, VariationConfig, vary
 
 LOWERING, RENDERING, NETWORK = "lowering", "rendering", "network"

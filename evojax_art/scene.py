@@ -1,0 +1,36 @@
+"""The pictures that are judged: their size and how they are drawn."""
+
+from dataclasses import dataclass, replace
+
+from evojax_art.errors import InputError
+from evojax_art.nets.base import Classifier
+from evojax_art.ops import Crunch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """The pictures that are judged.
+
+    Attributes:
+        size: height and width in pixels; 0 takes the network's own, to which others are resized.
+        samples: n by n samples per pixel. Without them formulas win by aliasing: static that
+            vanishes at another size.
+        crunch: "sigmoid", or "1995" for the original's colours, black beyond +-30.
+        smooth: the original's plus-shaped blur.
+        z: the third coordinate.
+    """
+
+    size: int = 0
+    samples: int = 2
+    crunch: Crunch = "sigmoid"
+    smooth: bool = False
+    z: float = 0.0
+
+    def __post_init__(self):
+        for name, least in (("size", 0), ("samples", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"scene.{name} must be {least} or more, got {getattr(self, name)}")
+
+    def fitted_to(self, net: Classifier) -> "SceneConfig":
+        """The same with the size settled."""
+        return self if self.size else replace(self, size=net.size)
