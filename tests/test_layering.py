@@ -14,7 +14,7 @@ ORDER = [
     {"errors", "ops", "gallery", "naturalness", "compilation", "cores"}
     | {"interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
-    {"program", "formula_files", "nets.cifar", "nets.squeezenet", "goals", "scene"},
+    {"program", "formula_files", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
     {"values", "variation", "interpreter.reference", "nets.weights", "objective"}
     | {"interpreter.trace"},
     {"tape", "interpreter.reverse"},
