@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from evojax_art.errors import InputError
 from evojax_art.interpreter import reference
@@ -95,18 +95,22 @@ def render(
 
 @jax.jit
 def smooth_plus(
-    images: Float[Array, "P H W 3"], row_inside: Array | np.ndarray | None = None
+    images: Float[Array, "P H W 3"],
+    row_inside: Array | np.ndarray | None = None,
+    column_inside: Array | np.ndarray | None = None,
 ) -> Float[Array, "P H W 3"]:
     """The original's blur: each pixel with its four edge neighbours, weighted 0.998 to 0.135.
 
     Args:
-        images: pictures, or bands of them.
+        images: pictures, or parts of them.
         row_inside: [H] bool, rows that belong to the picture; None means all. Neighbours outside
             the picture do not count.
+        column_inside: [W] bool, likewise.
     """
     height, width = images.shape[1:3]
     rows = jnp.ones(height, bool) if row_inside is None else jnp.asarray(row_inside)
-    weight = jnp.broadcast_to(rows[:, None, None], (height, width, 1)).astype(images.dtype)
+    columns = jnp.ones(width, bool) if column_inside is None else jnp.asarray(column_inside)
+    weight = (rows[:, None, None] & columns[:, None]).astype(images.dtype)
     centre, neighbour = _BLUR
 
     def plus(field: Array) -> Array:
@@ -132,8 +136,8 @@ def check_settings(height: int, width: int, samples: int = 1, crunch: str = "sig
 
 @partial(jax.jit, static_argnames=("height", "width", "implementation"))
 def _evaluate(population, z, height, width, implementation):
-    points = _tiles(jnp.int32(0), height, width, 1, _tile_size(population, implementation))
-    at = _coordinates(points, z, height, width)
+    points = sample_points(*_grid(height, width, 1, _tile_size(population, implementation)))
+    at = pixel_coordinates(points, z, height, width)
     kept = interpret(population, at, "raw", 1, implementation)
     return _pictures(kept, height, width)
 
@@ -143,33 +147,91 @@ def _evaluate(population, z, height, width, implementation):
     static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation", "dtype"),
 )
 def _render(population, z, height, width, crunch, smooth, samples, implementation, dtype):
-    rows = (jnp.int32(0), height, height, width, crunch, samples, implementation)
-    if smooth:
-        return smooth_plus(render_rows(population, z, *rows)).astype(dtype)
-    return render_rows(population, z, *rows, dtype)
+    points = sample_points(*_grid(height, width, samples, _tile_size(population, implementation)))
+    at = pixel_coordinates(points, z, height, width)
+    result_dtype = jnp.float32 if smooth else dtype
+    kept = interpret(population, at, crunch, samples**2, implementation, result_dtype)
+    pictures = _pictures(kept, height, width)
+    return smooth_plus(pictures).astype(dtype) if smooth else pictures
 
 
-@partial(
-    jax.jit,
-    static_argnames=("num_rows", "height", "width", "crunch", "samples", "implementation", "dtype"),
-)
-def render_rows(
+@partial(jax.jit, static_argnames=("height", "width", "crunch", "samples", "jitter", "separately"))
+def render_pixels(
     population: Program,
     z: Float[Array, ""],
-    first_row: Int[Array, ""],
-    num_rows: int,
+    columns: Int[Array, "N"],
+    rows: Int[Array, "N"],
     height: int,
     width: int,
     crunch: Crunch,
     samples: int,
-    implementation: Implementation = "best",
-    dtype: DTypeLike = jnp.float32,
-) -> Float[Array, "P R W 3"]:
-    """R rows of every formula's picture from `first_row` on, which may lie outside the picture."""
-    points = _tiles(first_row, num_rows, width, samples, _tile_size(population, implementation))
-    at = _coordinates(points, z, height, width)
-    kept = interpret(population, at, crunch, samples**2, implementation, dtype)
-    return _pictures(kept, num_rows, width)
+    jitter: bool = False,
+    separately: bool = False,
+) -> Float[Array, "P N S 3"]:
+    """The colours of any pixels of every formula's picture, not smoothed.
+
+    Args:
+        population: P programs.
+        z: the third coordinate.
+        columns: of the pixels, in any order; may lie outside the picture, as may rows.
+        rows: likewise.
+        height: of the whole picture, which says where its pixels are.
+        width: likewise.
+        crunch: colours.
+        samples: n by n samples per pixel.
+        jitter: each at a random place of its cell instead of the middle, see `sample_points`.
+        separately: every sample's colour, S = samples**2; else their mean, S = 1.
+    """
+    num_pixels = len(columns)
+    shape = _tile_shape(num_pixels, samples, _tile_size(population, "best"))
+
+    def tiled(numbers: Int[Array, "N"]) -> Int[Array, "T 1 D"]:
+        return jnp.pad(numbers, (0, math.prod(shape) - num_pixels)).reshape(shape)
+
+    points = sample_points(tiled(columns), tiled(rows), samples, jitter)
+    at = pixel_coordinates(points, z, height, width)
+    kept = interpret(population, at, crunch, 1 if separately else samples**2)
+    num_tiles, _, depth = shape
+    by_sample = kept.reshape(len(kept), num_tiles, -1, depth, 3).swapaxes(2, 3)
+    return by_sample.reshape(len(kept), num_tiles * depth, -1, 3)[:, :num_pixels]
+
+
+def sample_points(
+    columns: Int[Array, "T 1 D"], rows: Int[Array, "T 1 D"], samples: int, jitter: bool = False
+) -> tuple[Float[Array, "T SD"], Float[Array, "T SD"]]:
+    """Column and row, in half pixels, of every sample of some pixels: first samples first.
+
+    A pixel is n by n cells with a sample in the middle of each, or with `jitter` at a place that is
+    a hash of column, row and cell: the same in every picture, part of one, and run.
+    """
+    step = 2 / samples  # a cell's side, in half pixels
+    offset = (2 * np.arange(samples) - (samples - 1)) / samples
+    across, down = (
+        jnp.asarray(field.reshape(1, -1, 1), jnp.float32) for field in np.meshgrid(offset, offset)
+    )
+    if jitter:
+        cells = jnp.arange(samples**2, dtype=jnp.uint32).reshape(1, -1, 1)
+        first, second = _hash(columns.astype(jnp.uint32), rows.astype(jnp.uint32), cells)
+        across, down = across + step * first, down + step * second
+    points_of = (2 * columns + across, 2 * rows + down)
+    return points_of[0].reshape(len(columns), -1), points_of[1].reshape(len(columns), -1)
+
+
+def _hash(*numbers: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Two numbers in [-1/2, 1/2) from three integers.
+
+    PCG3D of Jarzynski and Olano, Hash Functions for GPU Rendering (2020): a tenth of Threefry's
+    time, which on a CPU would be as long as interpreting takes.
+    """
+    a, b, c = (number * np.uint32(1664525) + np.uint32(1013904223) for number in numbers)
+    for shift in (16, 0):
+        a = a + b * c
+        b = b + c * a
+        c = c + a * b
+        if shift:
+            a, b, c = (number ^ (number >> shift) for number in (a, b, c))
+    first, second = ((number >> 8).astype(jnp.float32) * 2.0**-24 - 0.5 for number in (a, b))
+    return first, second
 
 
 def _tile_size(population: Program, implementation: str) -> int:
@@ -181,21 +243,22 @@ def _tile_size(population: Program, implementation: str) -> int:
     return max(TILE, min(_STEP_TILE, _STEP_REGISTERS // bytes_per_point))
 
 
-def _tiles(first_row: Int[Array, ""], num_rows: int, width: int, samples: int, tile: int):
-    """Column and row, in half pixels, of every sample: two arrays [tiles, samples**2 * D]."""
-    num_pixels = num_rows * width
+def _tile_shape(num_pixels: int, samples: int, tile: int) -> tuple[int, int, int]:
+    """T tiles of D pixels, together no fewer than there are: (T, 1, D)."""
     pixels_per_tile = min(tile // samples**2, num_pixels)
     pixels_per_tile = max(1, -(-pixels_per_tile // LANES)) * LANES
-    num_tiles = -(-num_pixels // pixels_per_tile)
-    index = jnp.arange(num_tiles * pixels_per_tile).reshape(num_tiles, 1, pixels_per_tile)
-    offset = (2 * np.arange(samples) - (samples - 1)) / samples  # of a sample, in half pixels
-    across, down = (field.reshape(1, -1, 1) for field in np.meshgrid(offset, offset))
-    columns = 2 * (index % width) + jnp.asarray(across, jnp.float32)
-    rows = 2 * (index // width + first_row) + jnp.asarray(down, jnp.float32)
-    return columns.reshape(num_tiles, -1), rows.reshape(num_tiles, -1)
+    return -(-num_pixels // pixels_per_tile), 1, pixels_per_tile
 
 
-def _coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordinates:
+def _grid(height: int, width: int, samples: int, tile: int):
+    """Column and row of every pixel, in tiles, and the samples: what `sample_points` takes."""
+    shape = _tile_shape(height * width, samples, tile)
+    index = jnp.arange(math.prod(shape)).reshape(shape)
+    return index % width, index // width, samples
+
+
+def pixel_coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordinates:
+    """Where columns and rows, in half pixels, lie in the formulas' plane."""
     # Whole numbers up to here, so that the only rounding is the division's.
     columns, rows = points
     shorter = 2 * min(height, width)
