@@ -2,16 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
-
+from evojax_art.cores import num_cores
 from evojax_art.errors import InputError
+from evojax_art.png import Rows, RowWriter, read_text
 
 
 @contextmanager
@@ -64,32 +61,54 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_png(path: Path, picture: UInt8[np.ndarray, "H W 3"], text: Mapping[str, object]) -> None:
+@contextmanager
+def png_writer(
+    path: Path, width: int, height: int, text: Mapping[str, object]
+) -> Iterator[Callable[[Rows], None]]:
+    """Writes a picture as its rows come, holding few of them; whole or not at all.
+
+    Args:
+        path: the PNG.
+        width: of the picture, pixels.
+        height: likewise.
+        text: text chunks, `formula` the one that matters.
+
+    Yields:
+        What takes the next rows, of 8 or 16 bits a channel; compressed beside the caller's work.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    with (
+        written_whole(path) as temporary,
+        temporary.open("wb") as file,
+        RowWriter(file, width, height, text, num_cores()) as stream,
+    ):
+        yield stream.write
+        stream.finish()
+
+
+def write_png(path: Path, picture: Rows, text: Mapping[str, object]) -> None:
     """Writes a picture with text chunks, `formula` the one that matters.
 
     Raises:
         InputError: the place cannot be written.
     """
-    chunks = PngInfo()
-    for key, value in text.items():
-        chunks.add_text(key, str(value), zip=len(str(value)) > 1000)
-    with written_whole(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=chunks)
+    height, width, _ = picture.shape
+    with png_writer(path, width, height, text) as write_fn:
+        write_fn(picture)
 
 
 def read_png_text(path: Path) -> dict[str, str]:
-    """The text chunks of a PNG.
+    """The text chunks of a PNG, however large its picture is: pixels are not decoded.
 
     Raises:
         InputError: not a readable PNG.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()  # text may stand behind the pixels
-            return {str(key): str(value) for key, value in image.info.items()}  # pyright: ignore
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a PNG picture") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        with path.open("rb") as file:
+            return read_text(file)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ PACKAGE = Path(evojax_art.__file__).parent
 
 # A line's modules do not know each other.
 ORDER = [
-    {"errors", "ops", "gallery", "naturalness", "compilation", "cores"}
+    {"errors", "ops", "gallery", "naturalness", "compilation", "cores", "png"}
     | {"interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
     {"program", "formula_files", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
