@@ -5,6 +5,7 @@ whole agree. Pixels are drawn in batches of one size, whichever they are: one co
 picture.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,8 @@ class View:
         check_settings(self.height, self.width, self.samples, self.crunch)
         if self.samples > _MOST_SAMPLES:
             raise InputError(f"samples must be at most {_MOST_SAMPLES}, got {self.samples}")
+        if not math.isfinite(self.z):
+            raise InputError(f"z must be finite, got {self.z}")
         if not 0 <= self.adaptive < 1:
             raise InputError(f"adaptive must be at least 0 and below 1, got {self.adaptive}")
         if self.adaptive and self.samples <= _FIRST_LOOK:
@@ -76,7 +79,10 @@ class View:
             )
         left, top, width, height = self.part
         if min(left, top) < 0 or min(width, height) < 1:
-            raise InputError(f"crop {left},{top},{width},{height} is no part of a picture")
+            raise InputError(
+                f"crop {left},{top},{width},{height}: left and top must be 0 or more, width and "
+                "height 1 or more"
+            )
         if left + width > self.width or top + height > self.height:
             raise InputError(
                 f"crop {left},{top},{width},{height} reaches beyond the picture's "

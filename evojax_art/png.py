@@ -69,8 +69,12 @@ class RowWriter:
         Raises:
             ValueError: rows that do not fit what was announced or came before.
         """
-        if rows.ndim != 3 or rows.shape[1:] != (self._width, 3) or len(rows) > self._rows_left:
-            raise ValueError(f"rows of shape {rows.shape}, with {self._rows_left} left to write")
+        fitting = rows.ndim == 3 and rows.shape[1:] == (self._width, 3)
+        if not fitting or len(rows) > self._rows_left or rows.dtype not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"rows of {rows.dtype} {rows.shape} for a picture {self._width} wide, "
+                f"with {self._rows_left} rows left to write"
+            )
         given = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")).view(np.uint8)
         lines = given.reshape(len(rows), -1)
         if not self._above.size:

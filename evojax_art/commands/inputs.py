@@ -82,6 +82,23 @@ def picture_size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def picture_crop(text: str) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height from `--crop`; None for no text.
+
+    Raises:
+        InputError: not four whole numbers.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    if not match:
+        raise InputError(
+            f"--crop {text}: give LEFT,TOP,WIDTH,HEIGHT in pixels of the picture, as in 100,0,64,48"
+        )
+    left, top, width, height = (int(part) for part in match.groups())
+    return left, top, width, height
+
+
 def _look_in(text: dict[str, str]) -> Look:
     """The look that a PNG's text tells; what makes no sense is left out."""
     look = {}

@@ -1,19 +1,23 @@
 """`evojax-art render`."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from evojax_art.commands.inputs import Look, picture_size, read_given
+from evojax_art.commands.inputs import Look, picture_crop, picture_size, read_given
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
 from evojax_art.errors import InputError
-from evojax_art.large import render_large
+from evojax_art.formula import Expression
+from evojax_art.large import View, render_bands, to_bytes
 from evojax_art.ops import Crunch
-from evojax_art.picture import write_png
+from evojax_art.picture import check_writable, png_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,12 @@ class RenderCommand:
         z: the third coordinate.
         crunch: colours; 1995 is black beyond +-30.
         smooth: the original's plus-shaped blur.
-        samples: n by n samples per pixel.
+        crop: LEFT,TOP,WIDTH,HEIGHT: draw this part of the picture alone, in its pixels.
+        samples: n by n samples per pixel, up to 64.
+        jitter: samples at random places of their cells: fine detail becomes grain instead of moire.
+        adaptive: all samples only where the first 2 by 2, or neighbours, differ by more than this,
+            of 1; 0 is everywhere, 0.02 hard to tell from it.
+        bits: of a channel: 8 or 16.
         lenient: read formulas as the 1995 program does, never complaining.
     """
 
@@ -39,7 +48,11 @@ class RenderCommand:
     z: float | None = None
     crunch: Crunch | None = None
     smooth: bool = False
+    crop: str = ""
     samples: int = 2
+    jitter: bool = False
+    adaptive: float = 0.0
+    bits: Literal[8, 16] = 8
     lenient: bool = False
 
 
@@ -47,41 +60,84 @@ def render(flags: list[str]) -> None:
     """The command."""
     command = parse_flags(RenderCommand, flags, "evojax-art render")
     keep_compiled()
-    width, height = picture_size(command.size)
     jobs = [job for text in command.inputs for job in read_given(text, lenient=command.lenient)]
     if not jobs:
         raise InputError("render: give a formula or a file")
-    several = len(jobs) > 1
-    if several and command.out.suffix and command.out != RenderCommand.out:
-        raise InputError(
-            f"render: {len(jobs)} formulas cannot go into one file; give a folder with --out"
-        )
-    folder = Path("pictures") if several and command.out.suffix else command.out
-    if several:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write folder {folder}: {error.strerror}") from error
-    elif not command.out.parent.is_dir():  # known before the work, not after it
-        raise InputError(f"cannot write {command.out}: there is no folder {command.out.parent}")
+    views = [_view(job.look, command) for job in jobs]
+    paths = _paths(command.out, len(jobs))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for number, given in enumerate(jobs, 1):
-            look = asdict(_chosen_look(given.look, command))
-            path = folder / f"{number:04d}.png" if several else command.out
+        for given, view, path in zip(jobs, views, paths, strict=True):
             task = progress.add_task(path.name, total=1.0)
-            picture = render_large(
-                given.expression,
-                height,
-                width,
-                samples=command.samples,
-                progress_fn=lambda share, task=task: progress.update(task, completed=share),
-                **look,
-            )
-            text = {"formula": given.expression, "samples": command.samples, **look}
-            write_png(path, picture, text)
+            progress_fn = partial(_update, progress, task)
+            _draw(given.expression, view, command.bits, path, progress_fn)
             progress.remove_task(task)
-    print(folder if several else command.out)
+    print(paths[0].parent if len(jobs) > 1 else paths[0])
+
+
+def _update(progress: Progress, task: TaskID, share: float) -> None:
+    progress.update(task, completed=share)
+
+
+def _draw(
+    expression: Expression,
+    view: View,
+    bits: Literal[8, 16],
+    path: Path,
+    progress_fn: Callable[[float], None],
+) -> None:
+    left, top, width, height = view.part
+    text = {
+        "formula": expression,
+        "z": view.z,
+        "crunch": view.crunch,
+        "smooth": view.smooth,
+        "samples": view.samples,
+    }
+    if view.jitter:
+        text["jitter"] = True
+    if view.adaptive:
+        text["adaptive"] = view.adaptive
+    if view.crop:
+        text["crop"] = f"{left},{top},{width},{height} of {view.width}x{view.height}"
+    with png_writer(path, width, height, text) as write_fn:
+        for band in render_bands(expression, view, progress_fn=progress_fn):
+            write_fn(to_bytes(band, bits))
+
+
+def _paths(out: Path, count: int) -> list[Path]:
+    """Where the pictures go; their folder is there."""
+    if count == 1:
+        if not out.parent.is_dir():
+            raise InputError(f"cannot write {out}: there is no folder {out.parent}")
+        check_writable(out)  # known before the work, not after it
+        return [out]
+    if out.suffix and out != RenderCommand.out:
+        raise InputError(
+            f"render: {count} formulas cannot go into one file; give a folder with --out"
+        )
+    folder = Path("pictures") if out.suffix else out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write folder {folder}: {error.strerror}") from error
+    return [folder / f"{number:04d}.png" for number in range(1, count + 1)]
+
+
+def _view(look: Look, command: RenderCommand) -> View:
+    width, height = picture_size(command.size)
+    chosen = _chosen_look(look, command)
+    return View(
+        height=height,
+        width=width,
+        z=chosen.z,
+        crunch=chosen.crunch,
+        smooth=chosen.smooth,
+        samples=command.samples,
+        jitter=command.jitter,
+        adaptive=command.adaptive,
+        crop=picture_crop(command.crop),
+    )
 
 
 def _chosen_look(look: Look, command: RenderCommand) -> Look:
