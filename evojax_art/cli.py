@@ -12,6 +12,7 @@ from evojax_art.errors import InputError, suggest
 COMMANDS = {  # a module of `commands` each, and its function of that name
     "evolve": "breed formulas until a network sees the target",
     "render": "draw formulas, given as text or in files",
+    "movie": "show formulas in motion",
     "nets": "list networks and their classes, fetch weights",
     "benchmark": "measure the engine on this machine",
 }

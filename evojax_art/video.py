@@ -16,8 +16,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -49,8 +49,7 @@ def check_video(path: Path, fps: float = 25) -> None:
             it, a rate that the format cannot have, or an MP4 without a working ffmpeg.
     """
     kind = _kind(path)
-    if not 0 < fps <= 1000:
-        raise InputError(f"fps must be above 0 and at most 1000, got {fps}")
+    check_fps(fps)
     if kind == "gif" and fps > _FASTEST_GIF:
         raise InputError(
             f"{path}: a GIF shows at most {_FASTEST_GIF} frames per second, not {fps:g}; "
@@ -69,8 +68,23 @@ def check_video(path: Path, fps: float = 25) -> None:
         _check_ffmpeg(path)
 
 
+def check_fps(fps: float) -> None:
+    """Refuses a rate that is no use.
+
+    Raises:
+        InputError: below 0.01 or above 1000 frames per second, or no number.
+    """
+    if not 0.01 <= fps <= 1000:
+        raise InputError(f"fps must be 0.01 to 1000, got {fps:g}")
+
+
 def write_video(
-    path: Path, frames: Frames, *, fps: float = 25, text: Mapping[str, object] | None = None
+    path: Path,
+    frames: Frames,
+    *,
+    fps: float = 25,
+    text: Mapping[str, object] | None = None,
+    frame_text_fn: Callable[[int], Mapping[str, object]] = lambda number: {},
 ) -> None:
     """Writes frames as they come; an existing file is replaced once all are there.
 
@@ -82,15 +96,18 @@ def write_video(
         fps: frames per second; in a GIF each lasts a whole number of hundredths of a second, chosen
             so that the clip as a whole keeps time. Nothing to a folder.
         text: what is said of the picture, `formula` the key that matters.
+        frame_text_fn: from a frame's number, 0 the first, what is said of it besides, or instead of
+            what `text` says; only the PNGs of a folder have a place for it.
 
     Raises:
         InputError: as `check_video`, or a disk that is full.
         ValueError: no frames, or frames of several sizes.
     """
-    kind = _kind(path)
-    {"mp4": _write_mp4, "gif": _write_gif, "folder": _write_folder}[kind](
-        path, _same_size(frames), fps, dict(text or {})
-    )
+    kind, said, checked = _kind(path), dict(text or {}), _same_size(frames)
+    if kind == "folder":
+        _write_folder(path, checked, lambda number: {**said, "fps": fps, **frame_text_fn(number)})
+    else:
+        (_write_mp4 if kind == "mp4" else _write_gif)(path, checked, fps, said)
 
 
 def _kind(path: Path) -> Literal["mp4", "gif", "folder"]:
@@ -148,14 +165,16 @@ def _write_mp4(path: Path, frames: Frames, fps: float, text: dict[str, object]) 
             for frame in itertools.chain([first], frames):
                 around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
                 process.stdin.write(np.pad(frame, around, mode="edge").tobytes())
-            process.stdin.close()
         except BrokenPipeError:
-            pass  # it has given up, and says why
+            pass  # it has given up; its status and what it says tell why
         except BaseException:
             process.kill()
-            process.wait()
             raise
-        if process.wait():
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        if status:
             complaints.seek(0)
             said = complaints.read().decode(errors="replace").strip().splitlines()
             raise InputError(f"cannot write {path}: ffmpeg: {said[-1] if said else 'it failed'}")
@@ -171,9 +190,9 @@ def _write_gif(path: Path, frames: Frames, fps: float, text: dict[str, object]) 
 
     every = images()
     first = next(every)
-    with written_whole(path) as temporary:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
         first.save(
-            temporary,
+            file,
             format="GIF",
             save_all=True,
             append_images=every,
@@ -191,10 +210,12 @@ def _with_palette(frame: UInt8[np.ndarray, "H W 3"]) -> Image.Image:
     return Image.fromarray(frame).quantize(palette=palette, dither=dither)
 
 
-def _write_folder(path: Path, frames: Frames, fps: float, text: dict[str, object]) -> None:
+def _write_folder(
+    path: Path, frames: Frames, text_fn: Callable[[int], Mapping[str, object]]
+) -> None:
     with _folder_written_whole(path) as folder:
-        for number, frame in enumerate(frames, 1):
-            write_png(folder / f"{number:05d}.png", frame, {**text, "fps": fps})
+        for number, frame in enumerate(frames):
+            write_png(folder / f"{number + 1:05d}.png", frame, text_fn(number))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ PACKAGE = Path(evojax_art.__file__).parent
 
 # A line's modules do not know each other.
 ORDER = [
-    {"errors", "ops", "gallery", "naturalness", "compilation", "cores", "png"}
+    {"errors", "ops", "gallery", "naturalness", "compilation", "cores", "png", "progress"}
     | {"interpreter.ffi", "interpreter.simd"},
     {"formula", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
     {"program", "formula_files", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
@@ -24,14 +24,14 @@ ORDER = [
     {"interpreter.api", "algorithms.genetic", "algorithms.mount2015"},
     {"render"},
     {"evolution", "large", "benchmark.machine", "benchmark.measure"},
-    {"config", "benchmark.floors", "benchmark.work"},
-    {"run", "training.photographs", "benchmark.parts"},
-    {"training.calibration", "training.training", "benchmark.sweeps"},
+    {"config", "movie", "benchmark.floors", "benchmark.work"},
+    {"records", "training.photographs", "benchmark.parts"},
+    {"run", "training.calibration", "training.training", "benchmark.sweeps"},
     {"training.session", "benchmark.report"},
     {"benchmark.plot"},
     {"benchmark.session"},
     {"commands.inputs", "commands.evolve", "commands.nets", "commands.benchmark"},
-    {"commands.render"},
+    {"commands.render", "commands.movie"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}
