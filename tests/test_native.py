@@ -131,7 +131,7 @@ def test_threads_that_flush_denormals_compute_the_same():
     expected = np.asarray(evaluate(population, 16, 16))
     assert ((expected != 0) & (np.abs(expected) < 1e-38)).any()
     for _ in range(8):
-        native._pool().submit(flush, word.ctypes.data).result()
+        native.pool().submit(flush, word.ctypes.data).result()
     np.testing.assert_array_equal(evaluate(population, 16, 16), expected)
 
 

@@ -58,12 +58,12 @@ def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, A
         tapes = tapes._replace(constant=tapes.constant.copy())
         size = NUM_LEAVES + tapes.opcode.shape[1]
         anywhere = Coordinates(*np.zeros((3, 1, LANES), np.float32))
-        ranges = pairwise(_bounds(num_formulas, num_threads))
+        ranges = pairwise(bounds(num_formulas, num_threads))
         _call(code["fold"], size, tapes, anywhere, results[0], attributes, [(0, 1)], list(ranges))
     # Rather tiles than formulas: a tile's leaves are made for each range of formulas.
     num_tasks = num_threads * _TASKS_PER_THREAD
-    tiles = list(pairwise(_bounds(num_tiles, num_tasks)))
-    formulas = list(pairwise(_bounds(num_formulas, -(-num_tasks // len(tiles)))))
+    tiles = list(pairwise(bounds(num_tiles, num_tasks)))
+    formulas = list(pairwise(bounds(num_formulas, -(-num_tasks // len(tiles)))))
     size = tapes.num_registers
     _call(code["interpret"], size, tapes, at, results[0], attributes, tiles, formulas)
 
@@ -86,23 +86,24 @@ def _call(
     def task(ranges: tuple[tuple[int, int], tuple[int, int]]) -> None:
         function(
             *addresses,
-            _scratch(num_registers * 4 * tile),
+            scratch(num_registers * 4 * tile),
             *(*ranges[0], *ranges[1], num_tiles, tapes.opcode.shape[1], tile),
             *(attributes["samples"], attributes["kind"]),
         )
 
     # On threads of our own even where it is one task: the code changes how its thread rounds.
-    list(_pool().map(task, product(tiles, formulas)))
+    list(pool().map(task, product(tiles, formulas)))
 
 
-def _bounds(count: int, parts: int) -> list[int]:
+def bounds(count: int, parts: int) -> list[int]:
     """Where `count` things are cut into about equal ranges, at most `parts`."""
     parts = max(1, min(count, parts))
     return [count * index // parts for index in range(parts + 1)]
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """A thread for each core."""
     return ThreadPoolExecutor(num_cores(), thread_name_prefix="interpret")
 
 
@@ -110,7 +111,7 @@ _local = threading.local()
 _engines: list[Any] = []  # they own the code
 
 
-def _scratch(size: int) -> int:
+def scratch(size: int) -> int:
     """Address of a register file of so many floats, kept by each thread."""
     held = getattr(_local, "registers", None)
     if held is None or held.size < size:
@@ -120,12 +121,12 @@ def _scratch(size: int) -> int:
 
 @cache
 def _code() -> Future[dict[str, Callable[..., None]]]:
-    return _pool().submit(_compiled)
+    return pool().submit(_compiled)
 
 
 def _compiled() -> dict[str, Callable[..., None]]:
     """`codegen.FUNCTIONS`, callable; ctypes frees the GIL for them."""
-    engine = compiled_engine(codegen.assembly(_width(), binding.get_default_triple()))
+    engine = compiled_engine(codegen.assembly(width(), binding.get_default_triple()))
     kind = ctypes.CFUNCTYPE(
         None,
         *[ctypes.c_void_p] * len(codegen.POINTERS),
@@ -154,7 +155,7 @@ def compiled_engine(assembly: str) -> binding.ExecutionEngine:
     return engine
 
 
-def _width() -> int:
+def width() -> int:
     """Lanes of the widest vectors that the CPU has."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):

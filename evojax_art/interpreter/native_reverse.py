@@ -1,0 +1,100 @@
+"""Values and pullbacks of programs on a CPU, as native code on all cores; see `codegen_reverse`."""
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, partial
+from itertools import pairwise, product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from llvmlite import binding
+
+from evojax_art.interpreter import codegen_reverse, native
+from evojax_art.interpreter.ffi import register
+from evojax_art.ops import Coordinates
+from evojax_art.program import Program
+
+TILE = 128  # points whose values and cotangents should stay in cache: 4 kB a node
+_TARGETS = {name: f"evojax_art_{name}" for name in codegen_reverse.FUNCTIONS}
+
+
+def value(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+) -> Float[Array, "P 4 N T"]:
+    """Values of P programs.
+
+    Args:
+        program: P of them.
+        first: of each node its left or only operand, for a leaf its frame; L is the picture's own.
+        second: its right operand.
+        at: coordinates, each [P, N, T]; T a multiple of 16.
+    """
+    shape = (at.x.shape[0], 4, *at.x.shape[1:])
+    nothing = jnp.zeros(1, jnp.float32)
+    return _call("value", shape, program, first, second, at, nothing)
+
+
+def pullback(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+    cotangent: Float[Array, "P 4 N T"],
+) -> Float[Array, "P L 4"]:
+    """The cotangents of their constants; arguments as for `value`, and those of the values."""
+    shape = (*at.x.shape[:2], program.capacity, 4)
+    return _call("pullback", shape, program, first, second, at, cotangent).sum(axis=1)
+
+
+def _call(name: str, shape: tuple[int, ...], program: Program, first, second, at, cotangent):
+    register(_TARGETS[name], partial(_run, name))
+    _code()  # starts compiling it while XLA compiles the rest
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    call = jax.ffi.ffi_call(_TARGETS[name], result, vmap_method="sequential")
+    return call(program.opcode, first, second, program.constant, program.length, *at, cotangent)
+
+
+def _run(
+    name: str, operands: list[Any], results: list[np.ndarray], attributes: dict[str, Any]
+) -> None:
+    """The target: splits the work and waits for it."""
+    del attributes
+    arrays = [*operands, results[0]]
+    opcode, at_x = operands[0], operands[5]
+    num_formulas, capacity = opcode.shape
+    _, num_tiles, tile = at_x.shape
+    if name == "pullback":
+        results[0].fill(0)  # nodes that are no constants
+    function = _code().result()[name]
+    addresses = [array.ctypes.data for array in arrays]
+
+    def task(piece: tuple[tuple[int, int], tuple[int, int]]) -> None:
+        registers = native.scratch(2 * (capacity + 1) * 4 * tile)
+        function(*addresses, registers, *piece[0], *piece[1], num_tiles, capacity, tile)
+
+    tiles = pairwise(native.bounds(num_tiles, 4))
+    formulas = pairwise(native.bounds(num_formulas, num_formulas))
+    list(native.pool().map(task, product(list(tiles), list(formulas))))
+
+
+@cache
+def _code() -> Future[dict[str, Callable[..., None]]]:
+    return native.pool().submit(_compiled)
+
+
+def _compiled() -> dict[str, Callable[..., None]]:
+    assembly = codegen_reverse.assembly(native.width(), binding.get_default_triple())
+    engine = native.compiled_engine(assembly)
+    kind = ctypes.CFUNCTYPE(
+        None,
+        *[ctypes.c_void_p] * len(codegen_reverse.POINTERS),
+        *[ctypes.c_int64] * len(codegen_reverse.COUNTS),
+    )
+    return {name: kind(engine.get_function_address(name)) for name in codegen_reverse.FUNCTIONS}

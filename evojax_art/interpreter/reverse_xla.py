@@ -1,0 +1,134 @@
+"""Values and pullbacks of programs in plain JAX: a branch per op, and arrays of all values.
+
+Functions and arguments are those of `native_reverse`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from evojax_art.interpreter.trace import drop_wild
+from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST, Coordinates, Op, Quaternion
+from evojax_art.program import Program
+
+TILE = 1 << 30  # all points at once
+Values = Float[Array, "M 4 N T"]
+
+
+def value(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+) -> Float[Array, "P 4 N T"]:
+    """Values of P programs at coordinates [P, N, T]; see `native_reverse.value`."""
+
+    def one(program, first, second, at):
+        return _forward(program, first, second, at)[program.length - 1]
+
+    return _for_each(one, program, first, second, at)
+
+
+def pullback(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+    cotangent: Float[Array, "P 4 N T"],
+) -> Float[Array, "P L 4"]:
+    """The cotangents of their constants."""
+    return _for_each(_backward, program, first, second, at, cotangent)
+
+
+def _for_each(fn: Callable[..., Array], *operands) -> Array:
+    if jax.default_backend() == "cpu":  # where a branch is a branch
+        return jax.lax.map(lambda row: fn(*row), operands)
+    return jax.vmap(fn)(*operands)
+
+
+def _forward(program: Program, first, second, at: Coordinates) -> Values:
+    """Every node's value; behind them the picture's own coordinates as a frame."""
+    branches = [_branch(op) for op in OPS]
+    frame = jnp.stack([*at, jnp.zeros_like(at.x)])
+    values = jnp.zeros((program.capacity + 1, *frame.shape), frame.dtype).at[-1].set(frame)
+
+    def step(index: Array, values: Values) -> Values:
+        value = jax.lax.switch(
+            program.opcode[index],
+            branches,
+            values[first[index]],
+            values[second[index]],
+            program.constant[index],
+            first[index] == program.capacity,
+        )
+        return values.at[index].set(value)
+
+    return jax.lax.fori_loop(0, program.length, step, values)
+
+
+def _backward(
+    program: Program, first, second, at: Coordinates, cotangent: Float[Array, "4 N T"]
+) -> Float[Array, "L 4"]:
+    values = _forward(program, first, second, at)
+    branches = [_pullback(op) for op in OPS]
+
+    def step(state):
+        index, cotangents, constants = state
+        to_first, to_second, to_constant = jax.lax.switch(
+            program.opcode[index],
+            branches,
+            values[first[index]],
+            values[second[index]],
+            program.constant[index],
+            first[index] == program.capacity,
+            drop_wild(cotangents[index]),
+        )
+        cotangents = cotangents.at[first[index]].add(drop_wild(to_first))
+        cotangents = cotangents.at[second[index]].add(drop_wild(to_second))
+        return index - 1, cotangents, constants.at[index].set(to_constant)
+
+    start = jnp.zeros_like(values).at[program.length - 1].set(cotangent)
+    state = (program.length - 1, start, jnp.zeros_like(program.constant))
+    return jax.lax.while_loop(lambda state: state[0] >= 0, step, state)[-1]
+
+
+def _branch(op: Op) -> Callable[..., Float[Array, "4 N T"]]:
+    """A node's value: `(first, second, constant [4], is_own) -> [4, N, T]`.
+
+    For a leaf `first` is its frame, wrapped unless it is the picture's own.
+    """
+
+    def apply(first, second, constant, is_own):
+        if op.opcode == PADDING:
+            return jnp.zeros_like(first)
+        if op.opcode == SUBST:
+            return second
+        if op.opcode == CONSTANT:
+            return jnp.broadcast_to(constant[:, None, None], first.shape)
+        if op.arity:
+            operands = (Quaternion(*first), Quaternion(*second))[: op.arity]
+            return jnp.stack(op.fn(jnp, *operands))
+        x, y, z, _ = (t - jnp.where(is_own, 0, jnp.floor(t + 0.5)) for t in first)
+        return jnp.stack(op.fn(jnp, Coordinates(x, y, z)))
+
+    return apply
+
+
+def _pullback(op: Op):
+    """From a value's cotangent to those of both operands and of the constant."""
+    branch = _branch(op)
+
+    def apply(first, second, constant, is_own, cotangent):
+        if op.opcode == CONSTANT:
+            nothing = jnp.zeros_like(first)
+            return nothing, nothing, jnp.sum(cotangent, axis=(1, 2))
+
+        def value(first, second):
+            return branch(first, second, constant, is_own)
+
+        _, pull = jax.vjp(value, first, second)
+        return *pull(cotangent), jnp.zeros_like(constant)
+
+    return apply

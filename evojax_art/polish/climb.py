@@ -1,0 +1,263 @@
+"""Gradient ascent on the constants of formulas, many at once, as compiled steps.
+
+A formula's constants are all its constant leaves, named ones included (`program.free_constants`).
+The optimiser sees offsets in units of a constant's own size, so that 0.01 and 100 move alike:
+
+    constant = start + reach * offset,  reach = _REACH * (|start| + _LEAST), |start| its norm
+
+What is climbed is the objective of evolution without its gate, on pictures drawn by `drawing`. What
+is kept is decided elsewhere: after some steps each formula is drawn by `render` and judged by the
+whole objective, exactly as evolution judges it, and the best so far, at first the start, stays.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from evojax_art.errors import InputError
+from evojax_art.goals import Goal
+from evojax_art.interpreter import reverse
+from evojax_art.nets.base import Classifier
+from evojax_art.objective import Metrics, ObjectiveConfig, assess
+from evojax_art.ops import CONSTANT
+from evojax_art.polish.drawing import ValueFn, draw, moved, scene_points
+from evojax_art.program import Program
+from evojax_art.render import render
+from evojax_art.scene import SceneConfig
+
+_REACH, _LEAST = 0.3, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbConfig:
+    """How constants climb.
+
+    Attributes:
+        steps: of gradient ascent.
+        optimizer: "adam", whose learning rate falls to 0 along a cosine, or "lbfgs", which measures
+            its step along a line, holds the camera still and takes several evaluations a step.
+        learning_rate: of Adam; 1 moves a constant by a third of its size.
+        check_every: steps between two exact evaluations, the best of which is the result.
+        coarse: share of the steps, at the start, on pictures of half the size.
+        shift: standard deviation of the random camera's place, as a share of the picture.
+        scale: of the logarithm of its distance.
+        turn: of its angle, in degrees. The first of several copies keeps its camera still.
+    """
+
+    steps: int = 200
+    optimizer: Literal["adam", "lbfgs"] = "adam"
+    learning_rate: float = 0.1
+    check_every: int = 10
+    coarse: float = 0.25
+    shift: float = 0.01
+    scale: float = 0.02
+    turn: float = 1.0
+
+    def __post_init__(self):
+        for name in ("steps", "check_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("shift", "scale", "turn"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.coarse <= 1:
+            raise InputError(f"coarse must be 0 to 1, got {self.coarse}")
+
+    @property
+    def transform(self) -> optax.GradientTransformationExtraArgs:
+        """The optimiser."""
+        if self.optimizer == "lbfgs":
+            return optax.lbfgs()
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.with_extra_args_support(optax.adam(schedule, b2=0.99))
+
+
+class Judgement(NamedTuple):
+    """What evolution would say of programs.
+
+    Attributes:
+        fitness: by the whole objective.
+        metrics: beside it.
+    """
+
+    fitness: Float[Array, "P"]
+    metrics: Metrics
+
+
+class ClimbState(NamedTuple):
+    """P formulas on their way.
+
+    Attributes:
+        start: where they began.
+        offset: from there, of every constant; zero elsewhere.
+        optimizer: its state.
+        best: the best seen of each by exact evaluation.
+        judgement: of those.
+        step: steps taken.
+    """
+
+    start: Program
+    offset: Float[Array, "P L 4"]
+    optimizer: Any
+    best: Program
+    judgement: Judgement
+    step: Int[Array, ""]
+
+
+class Climber:
+    """The functions of a climb, traceable; the network comes with each call.
+
+    Args:
+        goal: what is wanted.
+        objective: how fitness is composed.
+        scene: the pictures; their size must be settled.
+        config: how to climb.
+        value_fn: how formulas are evaluated with gradients.
+    """
+
+    def __init__(
+        self,
+        goal: Goal,
+        objective: ObjectiveConfig,
+        scene: SceneConfig,
+        config: ClimbConfig,
+        value_fn: ValueFn = reverse.interpret,
+    ):
+        self._goal = goal
+        self._objective = objective
+        self._scene = scene
+        self._config = config
+        self._value_fn = value_fn
+
+    def judge(self, net: Classifier, population: Program) -> Judgement:
+        """The exact evaluation."""
+        scene = self._scene
+        images = render(
+            population,
+            scene.size,
+            scene.size,
+            scene.z,
+            scene.crunch,
+            scene.smooth,
+            samples=scene.samples,
+        )
+        return Judgement(*assess(images, net, self._goal, self._objective))
+
+    def init(self, net: Classifier, population: Program) -> ClimbState:
+        """The state before the first step; constants must be free."""
+        offset = jnp.zeros_like(population.constant)
+        return ClimbState(
+            start=population,
+            offset=offset,
+            optimizer=jax.vmap(self._config.transform.init)(offset),
+            best=population,
+            judgement=self.judge(net, population),
+            step=jnp.int32(0),
+        )
+
+    def climb(
+        self, net: Classifier, state: ClimbState, key: Key[Array, ""], num_steps: int, coarse: bool
+    ) -> ClimbState:
+        """Some steps, then an exact evaluation.
+
+        Args:
+            net: the judge.
+            state: consumed.
+            key: of the cameras.
+            num_steps: steps.
+            coarse: whether on pictures of half the size.
+        """
+        size = -(-self._scene.size // 2) if coarse else self._scene.size
+        scene = replace(self._scene, size=size)
+        at = scene_points(scene)
+        config = self._config
+        advance = self._lbfgs if config.optimizer == "lbfgs" else self._adam
+
+        def step(state: ClimbState, key: Key[Array, ""]):
+            count = state.offset.shape[0]
+            still = config.optimizer == "lbfgs"
+            calm = jnp.where(still, 0.0, 1 - state.step / config.steps)
+            here = moved(
+                key, at, count, config.shift * calm, config.scale * calm, config.turn * calm
+            )
+            offset, optimizer = advance(net, scene, state, here)
+            return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
+
+        state, _ = jax.lax.scan(step, state, jax.random.split(key, num_steps))
+        return self._keep_best(net, state)
+
+    def _keep_best(self, net: Classifier, state: ClimbState) -> ClimbState:
+        candidate = displaced(state.start, state.offset)
+        judgement = self.judge(net, candidate)
+        better = judgement.fitness > state.judgement.fitness
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(better.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+        return state._replace(
+            best=jax.tree.map(choose, candidate, state.best),
+            judgement=jax.tree.map(choose, judgement, state.judgement),
+        )
+
+    def _losses(self, net: Classifier, scene: SceneConfig, start: Program, offset, at):
+        """Minus the fitness of each, as far as it has a gradient."""
+        objective = replace(self._objective, scale="log_odds", noise_gate=0.0)
+        images = draw(displaced(start, offset), scene, at, self._value_fn)
+        return -assess(images, net, self._goal, objective)[0]
+
+    def _adam(self, net, scene, state: ClimbState, at):
+        def total(offset):
+            return jnp.sum(self._losses(net, scene, state.start, offset, at))
+
+        gradient = jax.grad(total)(state.offset)
+        update_fn = jax.vmap(self._config.transform.update)
+        updates, optimizer = update_fn(gradient, state.optimizer)
+        return state.offset + updates, optimizer
+
+    def _lbfgs(self, net, scene, state: ClimbState, at):
+        transform = self._config.transform
+
+        def one(row):
+            start, offset, optimizer, at = row
+
+            def loss(offset):
+                alone = jax.tree.map(lambda t: t[None], (start, offset, at))
+                return self._losses(net, scene, *alone)[0]
+
+            value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
+            updates, optimizer = transform.update(
+                gradient, optimizer, offset, value=value, grad=gradient, value_fn=loss
+            )
+            moved_to = offset + updates
+            sound = jnp.all(jnp.isfinite(moved_to))
+            return jnp.where(sound, moved_to, offset), optimizer
+
+        return jax.lax.map(one, (state.start, state.offset, state.optimizer, at))
+
+
+def displaced(start: Program, offset: Float[Array, "P L 4"]) -> Program:
+    """The programs with their constants moved by an offset, see the module's docstring."""
+    is_constant = (start.opcode == CONSTANT)[..., None]
+    size = jnp.linalg.norm(start.constant, axis=-1, keepdims=True)
+    reach = jnp.where(is_constant, _REACH * (size + _LEAST), 0)
+    return start._replace(constant=start.constant + reach * offset)
+
+
+def scattered(key: Key[Array, ""], program: Program, count: int, spread: float) -> Program:
+    """Copies of one program, the first as it is, the constants of the others moved at random.
+
+    Args:
+        key: consumed.
+        program: without a leading axis.
+        count: copies.
+        spread: standard deviation of the offsets.
+    """
+    copies = jax.tree.map(lambda t: jnp.broadcast_to(t, (count, *t.shape)), program)
+    offset = spread * jax.random.normal(key, copies.constant.shape)
+    return displaced(copies, offset * (jnp.arange(count) > 0)[:, None, None])
