@@ -8,6 +8,7 @@ place where values are checked.
 import contextlib
 import dataclasses
 import io
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ class RunConfig:
     Attributes:
         target: what to breed: names of classes or superclasses, parts of names, or indices;
             several are summed.
+        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL: the pictures
+            shall excite it, as in DeepDream. A wrong name lists those there are.
+        guide: with a layer, a picture: its activations there shall be matched.
         net: the network that judges, see `evojax-art nets`.
         weights: its weights file, .safetensors or .pth; by default the one that is part of this
             package, or else the one in the cache.
@@ -43,14 +47,15 @@ class RunConfig:
         seed: same seed, same run (on the same device).
         formulas: how many to score before stopping.
         minutes: stop after this many minutes; 0 for no limit.
-        stop_score: stop when a formula reaches this score; above 1 for never.
+        stop_score: stop when a formula reaches this score, for classes a probability; inf for
+            never.
         max_length: longest formula, in nodes.
         seeds: formulas to start from: a text file (one a line) or JSON; by default random ones.
         out: folder for the results, new or empty; by default runs/TARGET-SEED.
         record_size: height and width of the pictures of new bests.
         record_samples: n by n samples per pixel of those pictures.
-        record_step: a new best is drawn when its log-odds are this much above those of the last
-            one drawn; 0 draws all. The last best is always drawn.
+        record_step: a new best is drawn when its log-odds (of a layer's score, its logarithm) are
+            this far from those of the last one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         algorithm: which one; its settings are in the table of its name.
         scene: the pictures that are judged.
@@ -60,13 +65,15 @@ class RunConfig:
     """
 
     target: tuple[str, ...] = ("crab",)
+    layer: str = ""
+    guide: Path | None = None
     net: str = DEFAULT
     weights: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     formulas: int = 50_000
     minutes: float = 0.0
-    stop_score: float = 2.0
+    stop_score: float = math.inf
     max_length: int = 128
     seeds: Path | None = None
     out: Path | None = None
@@ -83,6 +90,8 @@ class RunConfig:
     def __post_init__(self):
         if not self.target:
             raise InputError("target: name at least one class")
+        if self.guide and not self.layer:
+            raise InputError("guide: say with --layer which layer of the network shall match it")
         for name in ("formulas", "record_size", "record_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -97,6 +106,22 @@ class RunConfig:
             raise InputError(
                 "algorithm mount2015 compares plain scores: set objective.scale to probability"
             )
+        if self.algorithm == "mount2015" and self.layer:
+            raise InputError("algorithm mount2015 compares probabilities: give a target, no layer")
+
+    @property
+    def wish(self) -> dict[str, str]:
+        """What is bred for, as pictures carry it: `target`, or `layer` and perhaps `guide`."""
+        if not self.layer:
+            return {"target": ", ".join(self.target)}
+        return {"layer": self.layer} | ({"guide": str(self.guide)} if self.guide else {})
+
+    @property
+    def wanted(self) -> str:
+        """The same in words."""
+        if not self.layer:
+            return " ".join(self.target)
+        return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
     @property
     def chosen_algorithm(self) -> Algorithm:

@@ -4,6 +4,7 @@ Nothing in it returns to the host but a handful of scalars; the best formula so 
 device until somebody wants to see it.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.algorithms.base import EMPTY, Algorithm
+from evojax_art.goals import ClassGoal, Goal
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import Metrics, ObjectiveConfig, assess
 from evojax_art.program import Program, take
@@ -44,7 +46,8 @@ class Summary(NamedTuple):
 
     Attributes:
         best_fitness: highest so far.
-        best_score: probability of the targets for that individual.
+        best_score: the goal's score of that individual.
+        best_value: the same on the goal's own scale, for classes log-odds.
         mean_score: over this generation's offspring.
         survivors_fitness: median fitness of the population.
         mean_length: nodes, over the offspring.
@@ -53,6 +56,7 @@ class Summary(NamedTuple):
 
     best_fitness: Float[Array, ""]
     best_score: Float[Array, ""]
+    best_value: Float[Array, ""]
     mean_score: Float[Array, ""]
     survivors_fitness: Float[Array, ""]
     mean_length: Float[Array, ""]
@@ -73,39 +77,59 @@ def fitting_batch(size: int) -> int:
     return min(1 << 14, 1 << max(0, fitting.bit_length() - 1))
 
 
+class _Fixed(NamedTuple):
+    """What every generation reads; an argument of compiled code, not a constant in it.
+
+    Attributes:
+        weights: of the judge.
+        reference: what `objective.near` keeps to.
+    """
+
+    weights: Any
+    reference: Float[Array, "H W 3"] | None
+
+
 class Evolution:
-    """A compiled evolution towards some classes of a network.
+    """A compiled evolution towards what a network sees.
 
     Args:
         algorithm: how the population changes.
         net: the judge.
-        targets: its classes whose probabilities are summed.
+        goal: what is wanted of it; indices of classes stand for a `ClassGoal`.
         objective: how fitness is composed.
         scene: the pictures that are judged.
         max_length: capacity L of the genomes.
         batch: formulas rendered and judged at a time; memory grows with it. None: as
             `fitting_batch` says.
+        reference: the picture that `objective.near` keeps to, of the scene's size.
+
+    Raises:
+        InputError: pictures of a size that the goal's layer cannot take.
     """
 
     def __init__(
         self,
         algorithm: Algorithm,
         net: Classifier,
-        targets: tuple[int, ...],
+        goal: Goal | Sequence[int],
         objective: ObjectiveConfig,
         scene: SceneConfig,
         *,
         max_length: int = 128,
         batch: int | None = None,
+        reference: Float[Array, "H W 3"] | None = None,
     ):
         self.algorithm = algorithm
         self.scene = scene = scene.fitted_to(net)
-        self.targets = tuple(targets)
+        self.goal = ClassGoal(net, goal) if isinstance(goal, Sequence) else goal
         self._objective = objective
         self._capacity = max_length
         self._batch = batch or fitting_batch(scene.size)
         self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the judge takes them
-        self._graph, self._weights = nnx.split(net)
+        self._graph, weights = nnx.split(net)
+        self._fixed = _Fixed(weights, reference)
+        pictures = jax.ShapeDtypeStruct((1, scene.size, scene.size, 3), self._dtype)
+        jax.eval_shape(self._judge, pictures, self._fixed)  # refuses what the goal cannot judge
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
 
@@ -126,17 +150,17 @@ class Evolution:
 
     def step(self, state: EvolutionState) -> tuple[EvolutionState, Summary]:
         """One generation; consumes the given state."""
-        return self._step(state, self._weights)
+        return self._step(state, self._fixed)
 
     def assess(self, population: Program) -> tuple[Float[Array, "P"], Metrics]:
         """Fitness and metrics of any programs."""
-        return self._assess(population, self._weights)
+        return self._assess(population, self._fixed)
 
-    def _generation(self, state: EvolutionState, weights) -> tuple[EvolutionState, Summary]:
+    def _generation(self, state: EvolutionState, fixed: _Fixed) -> tuple[EvolutionState, Summary]:
         ask_key, tell_key, key = jax.random.split(state.key, 3)
         offspring = self.algorithm.ask(ask_key, state.algorithm)
         threshold = self.algorithm.threshold(state.algorithm)
-        fitness, metrics = self._assess_population(offspring, weights, threshold)
+        fitness, metrics = self._assess_population(offspring, fixed, threshold)
         algorithm_state = self.algorithm.tell(tell_key, state.algorithm, offspring, fitness)
 
         winner = jnp.argmax(fitness)
@@ -154,6 +178,7 @@ class Evolution:
         summary = Summary(
             best_fitness=best_fitness,
             best_score=best_metrics.score,
+            best_value=best_metrics.value,
             mean_score=jnp.mean(metrics.score),
             survivors_fitness=jnp.nanmedian(jnp.where(held, algorithm_state.fitness, jnp.nan)),
             mean_length=jnp.mean(offspring.length.astype(jnp.float32)),
@@ -164,7 +189,7 @@ class Evolution:
         ), summary
 
     def _assess_population(
-        self, population: Program, weights, threshold: Array | float = -jnp.inf
+        self, population: Program, fixed: _Fixed, threshold: Array | float = -jnp.inf
     ) -> tuple[Array, Metrics]:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
@@ -184,9 +209,14 @@ class Evolution:
                 samples=scene.samples,
                 dtype=self._dtype,
             )
-            net = nnx.merge(self._graph, weights)
-            return assess(images, net, self.targets, self._objective, threshold)
+            return self._judge(images, fixed, threshold)
 
         batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)
         return jax.tree.map(lambda field: field.reshape(-1)[:count], results)
+
+    def _judge(
+        self, images: Array, fixed: _Fixed, threshold: Array | float = -jnp.inf
+    ) -> tuple[Array, Metrics]:
+        net = nnx.merge(self._graph, fixed.weights)
+        return assess(images, net, self.goal, self._objective, threshold, fixed.reference)

@@ -19,14 +19,17 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError, suggest
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Classifier, find_classes
+
+_FAINT = 0.01  # activations well below this are as good as none; layers have some of about 1
 
 
 class Measure(NamedTuple):
     """How well pictures do; higher is better, and both are differentiable.
 
     Attributes:
-        value: what is climbed, without bounds where that helps to tell good from better.
+        value: what is climbed: the score on a logarithmic scale, so that a step means as much
+            wherever it starts, and can be weighed against other terms.
         score: the same as people read it.
     """
 
@@ -89,6 +92,9 @@ class LayerGoal:
         guide: RGB in [0, 1], any size: the layer is then measured by 1 - |a - g|^2 / |g|^2, which
             is 1 where its activations a are those g of the guide, resized to the pictures.
 
+    The value of a score s is asinh(s / 0.02), which is log(s / 0.01) but for the faintest and for
+    negative ones; with a guide it is -log(1 - s + 1e-6), at most 13.8.
+
     Raises:
         InputError: a layer or channel that the network does not have; lists those there are.
     """
@@ -112,21 +118,23 @@ class LayerGoal:
         self.name = layer + ("" if guide is None else " like the guide")
 
     def measure(self, net: Classifier, images: Float[Array, "P H W 3"]) -> Measure:
-        """Value and score are the same."""
+        """Any score but a guide's, which is at most 1; an energy is not negative.
+
+        Raises:
+            InputError: pictures of a size that the layer cannot take.
+        """
         activations = self._activations(net, images)
         axes = tuple(range(1, activations.ndim))
         if self.guide is not None:
-            guide = jax.image.resize(
-                jnp.asarray(self.guide), (*images.shape[1:3], 3), "bilinear", antialias=True
-            )
-            wanted = self._activations(net, guide[None].astype(images.dtype))
+            wanted = self._activations(net, self._guide_like(images))
             distance = jnp.mean((activations - wanted) ** 2, axes)
-            score = 1 - distance / (jnp.mean(wanted**2) + 1e-12)
-        elif self.channel is not None:
+            missing = distance / (jnp.mean(wanted**2) + 1e-12)
+            return Measure(-jnp.log(missing + 1e-6), 1 - missing)
+        if self.channel is not None:
             score = jnp.mean(activations, axes)
         else:
             score = jnp.sqrt(jnp.mean(activations**2, axes) + 1e-12)
-        return Measure(score, score)
+        return Measure(jnp.arcsinh(score / (2 * _FAINT)), score)
 
     def text(self, score: float) -> str:
         """A plain number."""
@@ -135,7 +143,49 @@ class LayerGoal:
     def _activations(self, net: Classifier, images: Array) -> Array:
         layers = net.activations(net.preprocess(images, resize=False))
         found = layers[self.layer].astype(jnp.float32)
+        if not found.size:
+            height, width = images.shape[1:3]
+            raise InputError(f"pictures of {width}x{height} are too small for layer {self.layer}")
         return found if self.channel is None else found[..., self.channel]
+
+    def _guide_like(self, images: Array) -> Array:
+        """The guide at the pictures' size, [1, H, W, 3]; resized once, when this is traced."""
+        with jax.ensure_compile_time_eval():
+            shape = (*images.shape[1:3], 3)
+            guide = jax.image.resize(jnp.asarray(self.guide), shape, "bilinear", antialias=True)
+            return guide[None].astype(images.dtype)
+
+
+def chosen_goal(
+    net: Classifier,
+    target: Sequence[str],
+    layer: str = "",
+    guide: Float[np.ndarray, "h w 3"] | None = None,
+) -> ClassGoal | LayerGoal:
+    """The goal that a user's words mean.
+
+    Args:
+        net: the judge.
+        target: names of classes, see `find_classes`; several are summed.
+        layer: takes the target's place.
+        guide: for the layer.
+
+    Raises:
+        InputError: no such class or layer; all classes at once.
+    """
+    if layer:
+        return LayerGoal(net, layer, guide)
+    return ClassGoal(net, targets_of(net, target))
+
+
+def targets_of(net: Classifier, queries: Sequence[str]) -> tuple[int, ...]:
+    """The classes that several queries mean together, ascending, each once.
+
+    Raises:
+        InputError: no such class.
+    """
+    found = {index for query in queries for index in find_classes(net.classes, query, net.groups)}
+    return tuple(sorted(found))
 
 
 def layer_shapes(net: Classifier) -> dict[str, tuple[int, ...]]:

@@ -10,75 +10,41 @@ population.txt   the surviving formulas, best first, as `evolve --seeds` takes t
 """
 
 import json
-import math
 import platform
 import re
-import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from PIL import Image
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from evojax_art.algorithms.base import EMPTY
 from evojax_art.config import RunConfig, config_text
 from evojax_art.errors import InputError
 from evojax_art.evolution import Evolution, EvolutionState, Summary
-from evojax_art.formula import Expression
 from evojax_art.formula_files import read_formulas
-from evojax_art.gallery import contact_sheet, spread, thumbnail
-from evojax_art.large import render_large
-from evojax_art.naturalness import tv_noise
-from evojax_art.nets.base import Classifier, find_classes
+from evojax_art.goals import ClassGoal, Goal, chosen_goal
+from evojax_art.images import read_image
+from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import load_net, lookup
-from evojax_art.picture import write_png, write_text, written_whole
+from evojax_art.picture import write_text
 from evojax_art.program import Program, encode, take, to_expressions
-
-_SHEET_CELLS = 24  # records on the contact sheet
-_SHEET_CELL = 192  # pixels
-_PLAIN_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+from evojax_art.progress import StatusLine, stop_on_interrupt
+from evojax_art.records import Record, Records
 
 
-@dataclass(frozen=True)
-class Record:
-    """A new best.
-
-    Attributes:
-        path: of its picture.
-        score: probability of the targets, in [0, 1].
-        unseen: the same from a network that nothing was bred for; NaN where there is none.
-        noise: the 2015 measure of its picture.
-        generation: that found it.
-        formula: what draws it.
-    """
-
-    path: Path
-    score: float
-    unseen: float
-    noise: float
-    generation: int
-    formula: Expression
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run came to.
 
     Attributes:
         folder: where everything lies.
+        goal: what scores mean.
         records: the new bests that were drawn, the last the best of all.
         formulas: scored.
         seconds: taken, without compilation.
@@ -86,6 +52,7 @@ class Outcome:
     """
 
     folder: Path
+    goal: Goal
     records: list[Record]
     formulas: int
     seconds: float
@@ -104,31 +71,25 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     """
     console = console or Console(stderr=True, highlight=False)
     net = load_net(config.net, config.weights, dtype=jnp.dtype(config.dtype))
-    unseen_name = lookup(config.net).unseen
+    unseen_name = "" if config.layer else lookup(config.net).unseen
     unseen = load_net(unseen_name) if unseen_name else None
-    targets = targets_of(net, config.target)
+    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
+    goal = chosen_goal(net, config.target, config.layer, guide)
     seeds = _read_seeds(config)
-    folder = _make_folder(config)
-    for index in targets:
-        console.print(f"target {index}: {net.classes[index]}", markup=False, soft_wrap=True)
     evolution = Evolution(
         config.chosen_algorithm,
         net,
-        targets,
+        goal,
         config.objective,
         config.scene,
         max_length=config.max_length,
         batch=config.batch or None,
     )
-    return _Run(config, evolution, unseen, folder, console).loop(seeds)
-
-
-def targets_of(net: Classifier, queries: tuple[str, ...]) -> tuple[int, ...]:
-    """The classes that several queries mean together, ascending, each once."""
-    found = {index for query in queries for index in find_classes(net.classes, query, net.groups)}
-    if len(found) == len(net.classes):
-        raise InputError("the targets are all classes of the network; name fewer")
-    return tuple(sorted(found))
+    folder = _make_folder(config)
+    for line in _targets(goal, net, config.wanted):
+        console.print(line, markup=False, soft_wrap=True)
+    records = Records(folder, config, evolution, unseen)
+    return _Run(config, evolution, records, folder, console).loop(seeds)
 
 
 class _Run:
@@ -138,17 +99,15 @@ class _Run:
         self,
         config: RunConfig,
         evolution: Evolution,
-        unseen: Classifier | None,
+        records: Records,
         folder: Path,
         console: Console,
     ):
         self._config = config
         self._evolution = evolution
-        self._unseen = unseen
+        self._records = records
         self._folder = folder
         self._console = console
-        self._records: list[Record] = []
-        self._thumbnails: list[np.ndarray] = []  # of the records
         self._formulas = 0
         self._started = time.monotonic()
 
@@ -160,12 +119,12 @@ class _Run:
         )
         write_text(self._folder / "config.toml", config_text(self._config, described))
         state = self._evolution.init(jax.random.key(self._config.seed), seeds)
-        reason, generation, record_generation = "", 0, 0
+        reason, generation, record_generation, first = "", 0, 0, 0
         compiling = f"compiling for {device}, once ..."
         with (
             (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
-            _stop_on_interrupt(self._console) as interrupted,
-            _Progress(self._console, compiling) as progress,
+            stop_on_interrupt(self._console, "this generation") as interrupted,
+            StatusLine(self._console, compiling) as status,
         ):
             while not reason:
                 state, summary = self._evolution.step(state)
@@ -174,18 +133,26 @@ class _Run:
                 self._formulas += self._config.chosen_algorithm.num_offspring
                 if summary.is_record:
                     record_generation = generation
-                    if self._is_worth_drawing(summary):
-                        self._save_record(state, summary, generation)
+                    # Drawing and writing one can take longer than a generation.
+                    if self._limit(summary) or self._records.is_step(summary.best_value):
+                        self._records.draw(state, generation, self._formulas)
                 if generation == 1:  # compilation is over, the clock starts
                     self._started, first = time.monotonic(), self._formulas
                 metrics.write(self._metrics_line(generation, summary))
                 metrics.flush()
-                progress.show(self._status(generation, summary, first))
+                status.show(self._status(generation, summary, first))
                 reason = "interrupted" if interrupted.is_set() else self._limit(summary)
-        if self._records[-1].generation < record_generation:
-            self._save_record(state, summary, record_generation)
+        if self._records.drawn[-1].generation < record_generation:
+            self._records.draw(state, record_generation, self._formulas)
         self._save_population(state)
-        return Outcome(self._folder, self._records, self._formulas, self._seconds(), reason)
+        return Outcome(
+            folder=self._folder,
+            goal=self._evolution.goal,
+            records=self._records.drawn,
+            formulas=self._formulas,
+            seconds=self._seconds(),
+            reason=reason,
+        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -200,72 +167,6 @@ class _Run:
             return f"{config.minutes} minutes are over"
         return ""
 
-    def _is_worth_drawing(self, summary: Summary) -> bool:
-        """Drawing and writing a record can take longer than a generation."""
-        if not self._records or self._limit(summary):
-            return True
-        gained = _log_odds(float(summary.best_score)) - _log_odds(self._records[-1].score)
-        return gained >= self._config.record_step
-
-    def _save_record(self, state: EvolutionState, summary: Summary, generation: int) -> None:
-        config, scene = self._config, self._evolution.scene
-        (formula,) = to_expressions(jax.tree.map(lambda field: field[None], state.best))
-        look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
-        capacity = config.max_length
-        judged = render_large(
-            formula, scene.size, scene.size, **look, samples=scene.samples, max_length=capacity
-        )
-        judged = jnp.asarray(judged[None], jnp.float32) / 255
-        noise = float(tv_noise(judged)[0])
-        score, unseen = float(summary.best_score), self._unseen_score(judged)
-        path = self._folder / "records" / f"{len(self._records) + 1:03d}-{100 * score:06.3f}.png"
-        size = config.record_size
-        picture = render_large(
-            formula, size, size, **look, samples=config.record_samples, max_length=capacity
-        )
-        text = {
-            "formula": formula,
-            "score": f"{score:.6g}",
-            "target": ", ".join(config.target),
-            "net": config.net,
-            "unseen_score": f"{unseen:.6g}",
-            "noise": f"{noise:.4g}",
-            "seed": config.seed,
-            "generation": generation,
-            "formulas": self._formulas,
-            "judged_size": scene.size,
-            "judged_samples": scene.samples,
-            **look,
-            "Software": f"evojax_art {version('evojax-art')}",
-        }
-        write_png(path, picture, text)
-        with written_whole(self._folder / "best.png") as temporary:
-            shutil.copyfile(path, temporary)
-        write_text(self._folder / "best.txt", f"{formula}\n")
-        self._records.append(Record(path, score, unseen, noise, generation, formula))
-        self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
-        self._write_sheet()
-
-    def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
-        if self._unseen is None:
-            return math.nan
-        probabilities = np.asarray(self._unseen.probabilities(judged)[0])
-        return float(probabilities[list(self._evolution.targets)].sum())
-
-    def _write_sheet(self) -> None:
-        shown = spread(len(self._records), _SHEET_CELLS)
-        records = [self._records[index] for index in shown]
-        captions = [self._caption(record) for record in records]
-        sheet = contact_sheet([self._thumbnails[n] for n in shown], captions, cell=_SHEET_CELL)
-        with written_whole(self._folder / "records.png") as temporary:
-            Image.fromarray(sheet).save(temporary, format="PNG")
-
-    def _caption(self, record: Record) -> str:
-        score = f"{100 * record.score:.4g} %"
-        if self._unseen is None:
-            return f"{score}  gen {record.generation}"
-        return f"{score}  unseen {100 * record.unseen:.3g} %"
-
     def _save_population(self, state: EvolutionState) -> None:
         order = np.argsort(-np.asarray(state.algorithm.fitness), kind="stable")
         held = order[np.asarray(state.algorithm.fitness)[order] > EMPTY]
@@ -276,22 +177,15 @@ class _Run:
         row: dict[str, Any] = {"generation": generation, "formulas": self._formulas}
         row["seconds"] = round(self._seconds(), 3)
         row |= {name: np.asarray(value).item() for name, value in summary._asdict().items()}
-        if self._records:
-            row["best_noise"] = round(self._records[-1].noise, 5)
+        row["best_noise"] = round(self._records.drawn[-1].noise, 5)
         return json.dumps(row) + "\n"
 
     def _status(self, generation: int, summary: Summary, first: int) -> str:
-        seconds = self._seconds()
-        parts = [
-            f"generation {generation}",
-            f"best {100 * summary.best_score:.4g} %",
-            f"mean {100 * summary.mean_score:.3g} %",
-        ]
-        if self._records:
-            last = self._records[-1]
-            parts.append(f"noise {last.noise:.3f}")
-            if self._unseen:
-                parts.insert(2, f"unseen judge {100 * last.unseen:.3g} %")
+        seconds, last, text = self._seconds(), self._records.drawn[-1], self._evolution.goal.text
+        parts = [f"generation {generation}", f"best {text(float(summary.best_score))}"]
+        if self._records.unseen:
+            parts.append(f"unseen judge {100 * last.unseen:.3g} %")
+        parts += [f"mean {text(float(summary.mean_score))}", f"noise {last.noise:.3f}"]
         limit = "" if self._config.minutes else f"/{self._config.formulas}"
         parts.append(f"{self._formulas}{limit} formulas")
         if self._formulas > first:
@@ -303,66 +197,11 @@ class _Run:
         return " · ".join(parts)
 
 
-def _log_odds(score: float) -> float:
-    score = min(max(score, 1e-30), 1 - 1e-7)
-    return math.log(score / (1 - score))
-
-
-class _Progress:
-    """One line that is kept up to date; without a terminal, a plain line now and then."""
-
-    def __init__(self, console: Console, first: str):
-        self._console = console
-        self._live = Live(Text(first), console=console) if console.is_terminal else None
-        self._printed = -_PLAIN_LINE_EVERY
-        self._line = first
-
-    def __enter__(self) -> "_Progress":
-        if self._live:
-            self._live.start()
-        else:
-            self._console.print(self._line, markup=False)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
-        elif exception == (None, None, None):
-            self._console.print(self._line, markup=False, soft_wrap=True)
-
-    def show(self, line: str) -> None:
-        self._line = line
-        if self._live:
-            self._live.update(Text(line, overflow="ellipsis", no_wrap=True))
-        elif time.monotonic() - self._printed >= _PLAIN_LINE_EVERY:
-            self._console.print(line, markup=False, soft_wrap=True)
-            self._printed = time.monotonic()
-
-
-class _Flag(Protocol):
-    def is_set(self) -> bool: ...
-
-
-@contextmanager
-def _stop_on_interrupt(console: Console) -> Iterator[_Flag]:
-    """Ctrl-C or SIGTERM sets the flag, so that the generation ends; a second one interrupts."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag  # signals are the main thread's
-        return
-
-    def stop(number: int, frame: object) -> None:
-        del frame
-        flag.set()
-        signal.signal(number, signal.default_int_handler)
-        console.print("stopping after this generation ...")
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _targets(goal: Goal, net: Classifier, wanted: str) -> list[str]:
+    """What is bred for, a line each."""
+    if isinstance(goal, ClassGoal):
+        return [f"target {index}: {net.classes[index]}" for index in goal.targets]
+    return [f"target: {wanted}"]
 
 
 def _read_seeds(config: RunConfig) -> Program | None:
@@ -379,7 +218,7 @@ def _read_seeds(config: RunConfig) -> Program | None:
 
 
 def _make_folder(config: RunConfig) -> Path:
-    name = re.sub(r"\W+", "-", " ".join(config.target)).strip("-")
+    name = re.sub(r"\W+", "-", config.wanted).strip("-")
     folder = config.out or _unused(Path("runs") / f"{name}-{config.seed}")
     try:
         if folder.exists() and any(folder.iterdir()):

@@ -86,7 +86,10 @@ class TinyNet(Classifier):
         self.head = nnx.Linear(3, 4, dtype=dtype, rngs=rngs)
 
     def logits_from_input(self, x):
-        return self.head(jnp.mean(x, axis=(1, 2)))
+        return self.activations(x)["logits"]
+
+    def activations(self, x):
+        return {"squares": x**2, "logits": self.head(jnp.mean(x, axis=(1, 2)))}
 
 
 @pytest.fixture

@@ -111,8 +111,17 @@ def test_bfloat16_is_close(net):
 
 
 def test_activations_are_named_in_order(net):
-    stages = net.activations(jnp.zeros((1, 32, 32, 3)))
-    assert list(stages.values())[-1].shape == (1, 4, 4, 256)
+    x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
+    layers = net.activations(x)
+    assert list(layers)[-1] == "logits"
+    assert list(layers.values())[-2].shape == (1, 4, 4, 256)
+    np.testing.assert_array_equal(layers["logits"], net.logits_from_input(x))
+
+
+def test_pictures_that_are_not_resized_must_fit(net):
+    assert net.preprocess(jnp.zeros((1, 40, 64, 3)), resize=False).shape == (1, 40, 64, 3)
+    with pytest.raises(InputError, match="multiples of 8, got 30x40"):
+        net.preprocess(jnp.zeros((1, 40, 30, 3)), resize=False)
 
 
 def test_saved_network_is_the_same_but_for_float16(net, tmp_path):

@@ -244,7 +244,7 @@ def test_the_gate_is_asked_only_where_it_can_matter(tiny_net, parsimony):
     assert float(state.best_metrics.noise) < 0.03
     threshold = evolution.algorithm.threshold(state.algorithm)
     offspring = evolution.algorithm.ask(jax.random.key(0), state.algorithm)
-    fitness, metrics = evolution._assess_population(offspring, evolution._weights, threshold)
+    fitness, metrics = evolution._assess_population(offspring, evolution._fixed, threshold)
     measured = np.isfinite(np.asarray(metrics.noise))
     assert 0 < measured.sum() < len(measured)
     everything, all_metrics = evolution.assess(offspring)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evojax_art.errors import InputError
+from evojax_art.goals import ClassGoal
 from evojax_art.naturalness import total_variation, tv_noise
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import REJECTED, ObjectiveConfig, assess
@@ -43,6 +44,11 @@ def images() -> jnp.ndarray:
     return jax.random.uniform(jax.random.key(0), (5, 8, 8, 3)) ** jnp.arange(1, 4)
 
 
+def judged(images, net, targets, config, **rest):
+    """What `assess` says of these classes."""
+    return assess(images, net, ClassGoal(net, targets), config, **rest)
+
+
 def probabilities(images) -> np.ndarray:
     """What `MeanColour` gives, by NumPy."""
     colours = np.asarray(images, np.float64).mean((1, 2))
@@ -55,7 +61,7 @@ def test_both_scales_are_those_of_the_summed_probabilities(images, targets):
     score = probabilities(images)[:, list(targets)].sum(1)
     expected = {"probability": score, "log_odds": np.log(score / (1 - score))}
     for scale in SCALES:
-        fitness, metrics = assess(images, MeanColour(), targets, ObjectiveConfig(scale=scale))
+        fitness, metrics = judged(images, MeanColour(), targets, ObjectiveConfig(scale=scale))
         np.testing.assert_allclose(fitness, expected[scale], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(metrics.score, score, rtol=1e-5)
 
@@ -63,9 +69,9 @@ def test_both_scales_are_those_of_the_summed_probabilities(images, targets):
 @pytest.mark.parametrize("scale", SCALES)
 def test_terms_are_weighted(images, scale):
     net = MeanColour()
-    plain, metrics = assess(images, net, (1,), ObjectiveConfig(scale=scale))
+    plain, metrics = judged(images, net, (1,), ObjectiveConfig(scale=scale))
     config = ObjectiveConfig(scale=scale, class_weight=3.0, tv_weight=0.5)
-    fitness, _ = assess(images, net, (1,), config)
+    fitness, _ = judged(images, net, (1,), config)
     np.testing.assert_allclose(metrics.tv, total_variation(images), rtol=1e-6)
     np.testing.assert_allclose(fitness, 3 * plain - 0.5 * metrics.tv, rtol=1e-5)
 
@@ -73,7 +79,7 @@ def test_terms_are_weighted(images, scale):
 def test_log_odds_spread_both_ends():
     images = flat((1.0, 0.0, 0.0), (0.0, 1.0, 1.0))
     for factor in (10.0, 50.0, 300.0):
-        fitness, metrics = assess(images, MeanColour(factor), (0,), ObjectiveConfig())
+        fitness, metrics = judged(images, MeanColour(factor), (0,), ObjectiveConfig())
         others = np.logaddexp.reduce(factor * np.array([[0, 0, 1 / 3], [1, 1, 2 / 3]]), axis=1)
         expected = factor * np.array([1, 0]) - others
         np.testing.assert_allclose(fitness, expected, rtol=1e-5)
@@ -86,8 +92,8 @@ def test_pictures_beyond_the_gate_are_rejected(scale, rejected):
     noise = jax.random.bernoulli(jax.random.key(0), 0.5, (1, 8, 8, 3)).astype(jnp.float32)
     images = jnp.concatenate([flat((0.9, 0.1, 0.1)), noise])
     net = MeanColour()
-    open_fitness, open_metrics = assess(images, net, (0,), ObjectiveConfig(scale=scale))
-    fitness, metrics = assess(images, net, (0,), ObjectiveConfig(scale=scale, noise_gate=0.05))
+    open_fitness, open_metrics = judged(images, net, (0,), ObjectiveConfig(scale=scale))
+    fitness, metrics = judged(images, net, (0,), ObjectiveConfig(scale=scale, noise_gate=0.05))
     np.testing.assert_allclose(fitness, [open_fitness[0], rejected])
     np.testing.assert_allclose(metrics.noise, tv_noise(images), atol=1e-6)
     np.testing.assert_array_equal(open_metrics.noise, [np.nan, np.nan])  # nobody asked
@@ -99,7 +105,7 @@ def test_noise_equal_to_the_gate_is_beyond(images):
     above = np.nextafter(noise, np.float32(1))
     for gate, rejected in ((noise, True), (above, False)):
         config = ObjectiveConfig(noise_gate=float(gate))
-        assert (assess(images[:1], MeanColour(), (0,), config)[0][0] == REJECTED) == rejected
+        assert (judged(images[:1], MeanColour(), (0,), config)[0][0] == REJECTED) == rejected
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.05])
@@ -109,7 +115,7 @@ def test_logits_that_are_not_finite_never_win(scale, rejected, beyond, gate):
     net = MeanColour(too_red=0.8, beyond=beyond)
     images = flat((1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 1.0, 1.0))
     config = ObjectiveConfig(scale=scale, noise_gate=gate)
-    fitness, _ = assess(images, net, (0,), config)
+    fitness, _ = judged(images, net, (0,), config)
     assert fitness[0] == rejected
     assert fitness[0] < fitness[2] < fitness[1]
 
@@ -120,7 +126,7 @@ def test_logits_that_are_not_finite_never_win(scale, rejected, beyond, gate):
 def test_pictures_that_are_not_finite_never_win(scale, value, gate):
     images = flat((0.0, 1.0, 1.0), (0.5, 0.0, 0.0)).at[0, 0, 0, 0].set(value)
     config = ObjectiveConfig(scale=scale, noise_gate=gate)
-    fitness, _ = assess(images, MeanColour(), (0,), config)
+    fitness, _ = judged(images, MeanColour(), (0,), config)
     assert np.isfinite(fitness).all()
     assert fitness[0] < fitness[1]
 
@@ -128,7 +134,7 @@ def test_pictures_that_are_not_finite_never_win(scale, value, gate):
 def test_a_rejected_picture_never_wins_against_a_penalty(images):
     config = ObjectiveConfig(scale="probability", tv_weight=10.0)
     broken = images.at[0].set(np.nan)
-    fitness, _ = assess(broken, MeanColour(), (0,), config)
+    fitness, _ = judged(broken, MeanColour(), (0,), config)
     assert (fitness[0] < fitness[1:]).all()
 
 
@@ -138,7 +144,7 @@ def test_gradients_are_finite(images, scale, factor):
     config = ObjectiveConfig(scale=scale, tv_weight=0.1)
     batch = jnp.concatenate([images, flat((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 1.0))])
     for targets in ((0,), (0, 1, 2)):
-        gradient = jax.grad(lambda x, t=targets: assess(x, MeanColour(factor), t, config)[0].sum())(
+        gradient = jax.grad(lambda x, t=targets: judged(x, MeanColour(factor), t, config)[0].sum())(
             batch
         )
         assert np.isfinite(gradient).all()
@@ -146,8 +152,8 @@ def test_gradients_are_finite(images, scale, factor):
 
 def test_the_gradient_climbs(images):
     net, config = MeanColour(), ObjectiveConfig(tv_weight=0.1)
-    gradient = jax.grad(lambda x: assess(x, net, (1,), config)[0].sum())(images)
-    before, after = (assess(x, net, (1,), config)[0] for x in (images, images + 0.1 * gradient))
+    gradient = jax.grad(lambda x: judged(x, net, (1,), config)[0].sum())(images)
+    before, after = (judged(x, net, (1,), config)[0] for x in (images, images + 0.1 * gradient))
     assert (after > before).all()
     assert (gradient[..., 1].mean((1, 2)) > 0).all()  # greener is better
     assert (gradient[..., 0].mean((1, 2)) < 0).all()
@@ -155,8 +161,8 @@ def test_the_gradient_climbs(images):
 
 def test_assessment_is_traceable(images):
     net, config = MeanColour(), ObjectiveConfig(tv_weight=0.1, noise_gate=0.3)
-    expected = assess(images, net, (0, 1), config)
-    traced = jax.jit(lambda x: assess(x, net, (0, 1), config))(images)
+    expected = judged(images, net, (0, 1), config)
+    traced = jax.jit(lambda x: judged(x, net, (0, 1), config))(images)
     for value, wanted in zip(jax.tree.leaves(traced), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
 

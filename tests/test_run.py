@@ -17,9 +17,9 @@ from evojax_art.compilation import CACHE_VARIABLE
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
 from evojax_art.formula_files import read_formulas
+from evojax_art.goals import ClassGoal, targets_of
 from evojax_art.nets.weights import REGISTRY
 from evojax_art.picture import read_png_text
-from evojax_art.run import targets_of
 
 SMALL = (
     "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --record-step 0 "
@@ -217,4 +217,4 @@ def test_default_folders_do_not_overwrite_each_other(tiny_weights, tmp_path, mon
 
 def test_all_classes_are_no_target(tiny_net):
     with pytest.raises(InputError, match="all classes"):
-        targets_of(tiny_net, ("crab", "whale", "goose"))
+        ClassGoal(tiny_net, targets_of(tiny_net, ("crab", "whale", "goose")))

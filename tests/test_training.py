@@ -39,7 +39,7 @@ class SmallNet(CifarClassifier):
         super().__init__(3, dtype=dtype, rngs=rngs)
         self.norm = nnx.BatchNorm(3, momentum=0.9, rngs=rngs)
 
-    def activations(self, x):
+    def stages(self, x):
         return {"norm": self.norm(x)}
 
 

@@ -34,10 +34,10 @@ def evolve(flags: list[str]) -> None:
     outcome = run(config)
     print(f"stopped: {outcome.reason}, {outcome.seconds:.0f} s")
     best = outcome.records[-1]
-    unseen = lookup(config.net).unseen
+    unseen = "" if config.layer else lookup(config.net).unseen
     opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %" if unseen else ""
     print(
-        f"best: {100 * best.score:.4g} % {' '.join(config.target)}{opinion}; "
+        f"best: {outcome.goal.text(best.score)} {config.wanted}{opinion}; "
         f"noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"

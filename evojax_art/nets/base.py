@@ -26,6 +26,7 @@ class Classifier(nnx.Module):
         mean: of each channel, subtracted from pictures in [0, 1].
         std: of each channel, divided by.
         dtype: of the arithmetic; weights stay float32.
+        multiple: pictures that are not resized must have sides that are multiples of this.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +35,7 @@ class Classifier(nnx.Module):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dtype: DTypeLike
+    multiple: int = 1
 
     def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
         """Logits of preprocessed pictures, in `dtype`."""
@@ -51,8 +53,17 @@ class Classifier(nnx.Module):
         Args:
             images: of any size and aspect ratio.
             resize: to `size`; without, they keep theirs.
+
+        Raises:
+            InputError: pictures that are not resized, of a size that the network cannot take.
         """
-        if resize and images.shape[1:3] != (self.size, self.size):
+        height, width = images.shape[1:3]
+        if not resize and (height % self.multiple or width % self.multiple):
+            raise InputError(
+                f"the network's layers take pictures whose sides are multiples of {self.multiple}, "
+                f"got {width}x{height}"
+            )
+        if resize and (height, width) != (self.size, self.size):
             shape = (images.shape[0], self.size, self.size, 3)
             images = jax.image.resize(images, shape, "bilinear", antialias=True)
         x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)

@@ -76,7 +76,12 @@ class Bottleneck(nnx.Module):
 
 
 class CifarClassifier(Classifier):
-    """What both networks share: classes, preprocessing, a linear head on averaged features."""
+    """What both networks share: classes, preprocessing, a linear head on averaged features.
+
+    Subclasses define `stages`.
+    """
+
+    multiple = 8  # both halve a picture three times
 
     def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.classes = class_names()
@@ -88,15 +93,20 @@ class CifarClassifier(Classifier):
         self.head = nnx.Linear(features, len(self.classes), dtype=dtype, rngs=rngs)
         self.temperature = Temperature(jnp.ones(()))
 
-    def activations(self, x: Float[Array, "P S S 3"]) -> dict[str, Array]:
+    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
         """Every stage's output, of preprocessed pictures, in order; the last is [P, h, w, C]."""
         raise NotImplementedError
 
-    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
-        """Calibrated logits of preprocessed pictures of 32x32 pixels."""
-        last = list(self.activations(x).values())[-1]
+    def activations(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
+        """The stages' outputs, and `logits` [P, K], calibrated."""
+        outputs = self.stages(x)
+        last = list(outputs.values())[-1]
         logits = self.head(jnp.mean(last, axis=(1, 2)))
-        return logits.astype(jnp.float32) / self.temperature[...]
+        return outputs | {"logits": logits.astype(jnp.float32) / self.temperature[...]}
+
+    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+        """Calibrated logits of preprocessed pictures; the head averages whatever their size."""
+        return self.activations(x)["logits"]
 
 
 class CifarResNet(CifarClassifier):
@@ -114,7 +124,7 @@ class CifarResNet(CifarClassifier):
         self.block3 = Downsample(128, 256, dtype=dtype, rngs=rngs)
         self.block4 = Bottleneck(256, dtype=dtype, rngs=rngs)
 
-    def activations(self, x: Float[Array, "P S S 3"]) -> dict[str, Array]:
+    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
         """`stem` [P, 16, 16, 64], `block1`, `block2` [P, 8, 8, 128], `block3`, `block4`."""
         outputs = {"stem": jax.nn.relu(self.stem(_space_to_depth(x)))}
         for name in ("block1", "block2", "block3", "block4"):
@@ -134,7 +144,7 @@ class CifarVgg(CifarClassifier):
             for inputs, outputs in itertools.pairwise(widths)
         )
 
-    def activations(self, x: Float[Array, "P S S 3"]) -> dict[str, Array]:
+    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
         """`conv1` [P, 16, 16, 32] to `conv6` [P, 4, 4, 256]; 1, 2 and 4 are pooled."""
         outputs = {}
         for number, conv in enumerate(self.convs, 1):
