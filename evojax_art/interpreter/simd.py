@@ -32,7 +32,9 @@ class Vector:
         self.simd = simd
         self.value = value
 
-    def _emit(self, name: str, other: Any, *, swap: bool = False) -> "Vector":
+    def _emit(self, name: str, other: Any, *, swap: bool = False) -> Any:
+        if not isinstance(other, Vector | float | int):
+            return NotImplemented  # it may know what to do with vectors
         left, right = self.value, self.simd.lift(other).value
         if swap:
             left, right = right, left
@@ -243,6 +245,15 @@ class Simd:
             phi.add_incoming(new.value, inside)
             merged.append(Vector(self, phi))
         return type(value)(*merged) if hasattr(value, "_fields") else tuple(merged)
+
+    def total(self, t: Vector) -> Any:
+        """The sum of all lanes, a scalar."""
+        builder = self.builder
+        lanes = [builder.extract_element(t.value, _I32(lane)) for lane in range(self.width)]
+        while len(lanes) > 1:
+            pairs = zip(lanes[::2], lanes[1::2], strict=True)
+            lanes = [builder.fadd(left, right) for left, right in pairs]
+        return lanes[0]
 
     def _splat(self, value: float) -> Vector:
         rounded = float(np.float32(value))  # LLVM refuses constants that are no float32
