@@ -81,7 +81,7 @@ class MovieConfig:
     samples: int = 2
     seconds: float = 8.0
     fps: float = 25.0
-    reach: float = 1.0
+    reach: float = 0.5
     swing: bool = False
     fade: float = 0.1
     loop: bool = False

@@ -15,6 +15,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -42,7 +43,8 @@ class MovieCommand:
         size: WIDTHxHEIGHT, or one number for a square; an MP4's odd sides grow by a pixel.
         seconds: of every formula's clip, or of every step of a morph.
         fps: frames per second; a GIF has 50 at most.
-        z: how far z runs to both sides; by default 1, and 0 in a morph.
+        z: how far z runs to both sides; by default 0.5, as x and y do (beyond, most formulas have
+            little left to show), and 0 in a morph.
         swing: z runs to +Z and back, so that each clip ends where it began.
         fade: how long a formula is faded out, as a share of half a clip, 0 to 2.
         loop: the end leads into the beginning: the last formula is faded out over the first, and
@@ -81,7 +83,7 @@ def movie(flags: list[str]) -> None:
         samples=command.samples,
         seconds=command.seconds,
         fps=command.fps,
-        reach=command.z if command.z is not None else 0.0 if command.morph else 1.0,
+        reach=command.z if command.z is not None else 0.0 if command.morph else MovieConfig.reach,
         swing=command.swing,
         fade=command.fade,
         loop=command.loop,
@@ -141,14 +143,16 @@ class _Speed(ProgressColumn):
 
 
 def _progress(console: Console) -> Progress:
-    columns = BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
+    bar = BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), *bar
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _counted(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]], progress: Progress, total: int
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    task = progress.add_task("", total=total)
+    task = progress.add_task("compiling", total=total)
     for frame in frames:
+        progress.update(task, description="frames")
         yield frame
         progress.advance(task)
