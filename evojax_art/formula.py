@@ -5,22 +5,27 @@ meets Python's recursion limit; the tree is a view of it.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from evojax_art.errors import InputError, suggest
-from evojax_art.ops import BY_NAME, Op
+from evojax_art.ops import BY_NAME, IMAGES, OPS, Op
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _FALLBACK = BY_NAME["x_iy"]  # what the original reads in place of anything it does not know
 _READABLE = {name.lower(): op for name, op in BY_NAME.items()} | {"_": BY_NAME["+"]}
+_IDENTIFIER = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 
 class Node(NamedTuple):
-    """One node: its op, and for `q` the four components (finite, exact in float32)."""
+    """One node: its op, and for `q` the four components (finite, exact in float32).
+
+    A picture's leaf may have an op with the name that a user gave the picture.
+    """
 
     op: Op
     constant: tuple[float, float, float, float] | None = None
@@ -84,7 +89,7 @@ class _Token(NamedTuple):
     position: int
 
 
-def parse(text: str, *, lenient: bool = False) -> Expression:
+def parse(text: str, *, lenient: bool = False, images: Sequence[str] = ()) -> Expression:
     """Reads a formula in prefix notation.
 
     Names ignore case, and `+` inside a name equals `_`. Brackets are optional because every name
@@ -94,11 +99,14 @@ def parse(text: str, *, lenient: bool = False) -> Expression:
         text: one formula, for example `"( exp ( * x_iy ( q 0 1 0 0.5 ) ) )"`.
         lenient: read as the 1995 program does, which never fails: brackets are ignored, an unknown
             name or missing operand is the leaf `x_iy`, text behind a complete formula is dropped.
+        images: names of pictures: the first stands for the leaf `image1`, and so on.
 
     Raises:
-        InputError: strict reading only; names the line, the column and the nearest known name.
+        InputError: strict reading only; names the line, the column and the nearest known name. Or
+            names that pictures cannot have.
     """
-    return _parse_lenient(text) if lenient else _StrictReader(text).read()
+    names = _readable(tuple(images))
+    return _parse_lenient(text, names) if lenient else _StrictReader(text, names).read()
 
 
 def to_text(expression: Expression) -> str:
@@ -119,6 +127,45 @@ def to_text(expression: Expression) -> str:
                 break
             backwards += [name, "("]
     return " ".join(reversed(backwards))
+
+
+def image_ops(names: Sequence[str]) -> tuple[Op, ...]:
+    """The picture leaves, the first of which have these names; the others keep their own.
+
+    Raises:
+        InputError: too many names, or one that no picture can have.
+    """
+    if len(names) > len(IMAGES):
+        raise InputError(f"at most {len(IMAGES)} pictures can be bound, got {len(names)}")
+    for slot, name in enumerate(names):
+        if not _IDENTIFIER.fullmatch(name):
+            raise InputError(
+                f"a picture cannot be named {name!r}: letters, digits and _ only, no digit first"
+            )
+        if name.lower() in (other.lower() for other in names[:slot]):
+            raise InputError(f"two pictures cannot both be named {name!r}")
+        taken = _READABLE.get(name.lower())
+        if taken is not None and taken is not IMAGES[slot]:
+            raise InputError(
+                f"a picture cannot be named {name!r}: there is an operator of that name"
+            )
+    named = (replace(op, name=name) for op, name in zip(IMAGES, names, strict=False))
+    return (*named, *IMAGES[len(names) :])
+
+
+@lru_cache
+def ops_with(images: tuple[str, ...]) -> tuple[Op, ...]:
+    """The op table, opcode by opcode, with pictures' leaves under the names they are given."""
+    named = {op.opcode: op for op in image_ops(images)}
+    return tuple(named.get(op.opcode, op) for op in OPS)
+
+
+@lru_cache
+def _readable(images: tuple[str, ...]) -> Mapping[str, Op]:
+    """What can be read, by lower-case name; pictures also by the names of their slots."""
+    named = image_ops(images)
+    slots = {slot.name: op for slot, op in zip(IMAGES, named, strict=True)}
+    return _READABLE | slots | {op.name.lower(): op for op in named}
 
 
 def constant_node(components) -> Node:
@@ -162,8 +209,8 @@ def _from_prefix(prefix: list[Node]) -> Expression:
     return Expression(tuple(postfix))
 
 
-def _lookup(name: str) -> Op | None:
-    return _READABLE.get(name.lower() if name == "+" else name.lower().replace("+", "_"))
+def _lookup(name: str, names: Mapping[str, Op]) -> Op | None:
+    return names.get(name.lower() if name == "+" else name.lower().replace("+", "_"))
 
 
 def _finite_float32(text: str) -> float | None:
@@ -175,12 +222,12 @@ def _finite_float32(text: str) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _parse_lenient(text: str) -> Expression:
+def _parse_lenient(text: str, names: Mapping[str, Op]) -> Expression:
     tokens = [token for token in _TOKEN.findall(text) if token not in "()"]
     prefix: list[Node] = []
     position, missing = 0, 1
     while missing:
-        op = _lookup(tokens[position]) if position < len(tokens) else None
+        op = _lookup(tokens[position], names) if position < len(tokens) else None
         position += 1
         node = Node(op or _FALLBACK)
         if op is BY_NAME["q"]:
@@ -197,8 +244,9 @@ def _parse_lenient(text: str) -> Expression:
 class _StrictReader:
     """One strict reading; the state is the position and what is still open around it."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, names: Mapping[str, Op]):
         self._text = text
+        self._names = names
         self._tokens = [_Token(m.group(), m.start()) for m in _TOKEN.finditer(text)]
         self._position = 0
 
@@ -249,9 +297,11 @@ class _StrictReader:
             open_.pop()
 
     def _node(self, token: _Token) -> Node:
-        op = _lookup(token.text)
+        op = _lookup(token.text, self._names)
         if op is None:
-            near = suggest(token.text.replace("+", "_"), (name.lower() for name in BY_NAME))
+            near = suggest(token.text.replace("+", "_"), self._names)
+            if _IDENTIFIER.fullmatch(token.text):
+                near += f" (or bind a picture with --image {token.text}=FILE)"
             raise self._error(token, f"unknown operator {token.text!r}{near}")
         if op is not BY_NAME["q"]:
             return Node(op)

@@ -25,6 +25,7 @@ KEPT: tuple[Keep, ...] = get_args(Keep)
 Array = Any  # a NumPy or JAX array: the functions below serve both
 TINY_NORM = 1e-9  # at or below this squared norm a quaternion has no inverse and no direction
 GOLDEN = 1.61803398875
+NUM_IMAGES = 4  # pictures that a formula can read
 
 
 class Quaternion(NamedTuple):
@@ -57,6 +58,8 @@ class Op:
         reads_coordinates: whether a leaf depends on where it is evaluated.
         sampled: whether random growth and point mutation may choose it.
         structural: whether interpreters give it its meaning, not `fn`: `padding`, `q`, `subst`.
+        image: for a leaf that reads a picture, its slot among the pictures of a render; `fn` is
+            its value where none is bound there, 0 everywhere (see `images`).
     """
 
     name: str
@@ -67,6 +70,7 @@ class Op:
     reads_coordinates: bool = False
     sampled: bool = True
     structural: bool = False
+    image: int | None = None
 
 
 def norm_squared(a: Quaternion) -> Array:
@@ -260,11 +264,11 @@ def _structural(xp, *operands) -> Quaternion:
 def _table() -> tuple[Op, ...]:
     rows: list[Op] = []
 
-    def row(name: str, arity: int, fn, summary: str, **flags: bool) -> None:
+    def row(name: str, arity: int, fn, summary: str, **flags: Any) -> None:
         rows.append(Op(name=name, opcode=len(rows), arity=arity, fn=fn, summary=summary, **flags))
 
-    def coordinate_leaf(name: str, fn, summary: str) -> None:
-        row(name, 0, fn, summary, reads_coordinates=True)
+    def coordinate_leaf(name: str, fn, summary: str, **flags: Any) -> None:
+        row(name, 0, fn, summary, reads_coordinates=True, **flags)
 
     row("padding", 0, _structural, "fills a program behind its end", sampled=False, structural=True)
     row("q", 0, _structural, "a constant, written `( q e i j k )`", sampled=False, structural=True)
@@ -331,6 +335,12 @@ def _table() -> tuple[Op, ...]:
         "b at the point (e, i, j) of a, each wrapped into [-0.5, 0.5), in place of (x, y, z)",
         structural=True,
     )
+
+    for slot in range(NUM_IMAGES):
+        name = f"image{slot + 1}"
+        summary = f"(1, U(r), U(g), U(b)) of picture {slot + 1} at (x, y); it may have another name"
+        nothing = _leaf(lambda at, o, _: (o, o, o, o))
+        coordinate_leaf(name, nothing, summary, sampled=False, image=slot)
     return tuple(rows)
 
 
@@ -339,6 +349,7 @@ BY_NAME: dict[str, Op] = {op.name: op for op in OPS if op.name != "padding"}
 PADDING = 0
 CONSTANT = BY_NAME["q"].opcode
 SUBST = BY_NAME["subst"].opcode
+IMAGES = tuple(op for op in OPS if op.image is not None)  # slot by slot
 INSTRUCTIONS = tuple(  # what an interpreter executes; constant leaves are operands only
     op
     for op in OPS

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, Node, constant_node, parse
+from evojax_art.formula import Expression, Node, constant_node, ops_with, parse
 from evojax_art.ops import CONSTANT, OPS, PADDING, Coordinates
 
 ARITY = np.array([op.arity for op in OPS], np.int32)  # [number of opcodes]
@@ -59,19 +59,26 @@ class Program(NamedTuple):
         return self.opcode.shape[-1]
 
 
-def encode(formulas: Sequence[str | Expression], max_length: int | None = None) -> Program:
+def encode(
+    formulas: Sequence[str | Expression],
+    max_length: int | None = None,
+    images: Sequence[str] = (),
+) -> Program:
     """Packs formulas into one population.
 
     Args:
         formulas: texts (read strictly) or expressions, at least one.
         max_length: capacity L; None makes it just long enough.
+        images: names of pictures in the texts, slot by slot.
 
     Raises:
         InputError: a formula that does not parse or has more than `max_length` nodes.
     """
     if not formulas:
         raise InputError("no formulas to encode: the list is empty")
-    expressions = [parse(item) if isinstance(item, str) else item for item in formulas]
+    expressions = [
+        parse(item, images=images) if isinstance(item, str) else item for item in formulas
+    ]
     longest = max(map(len, expressions))
     capacity = longest if max_length is None else max_length
     if longest > capacity:
@@ -91,18 +98,23 @@ def encode(formulas: Sequence[str | Expression], max_length: int | None = None) 
     return Program(jnp.asarray(opcode), jnp.asarray(constant), jnp.asarray(length))
 
 
-def decode(population: Program) -> list[str]:
-    """Canonical text of every formula of a population."""
-    return [str(expression) for expression in to_expressions(population)]
+def decode(population: Program, images: Sequence[str] = ()) -> list[str]:
+    """Canonical text of every formula of a population, pictures under their names."""
+    return [str(expression) for expression in to_expressions(population, images)]
 
 
-def to_expressions(population: Program) -> list[Expression]:
+def to_expressions(population: Program, images: Sequence[str] = ()) -> list[Expression]:
     """The formulas of a population as expressions.
+
+    Args:
+        population: P programs.
+        images: names of pictures, slot by slot.
 
     Raises:
         InputError: a program that is not valid.
     """
     opcodes, constants, lengths = (np.asarray(field) for field in population)
+    ops = ops_with(tuple(images))
     expressions = []
     for row, length in enumerate(lengths):
         opcode, constant = opcodes[row, : max(0, length)], constants[row, : max(0, length)]
@@ -111,7 +123,7 @@ def to_expressions(population: Program) -> list[Expression]:
                 f"program {row + 1} is not a complete formula; it was damaged or cut off"
             )
         nodes = (
-            constant_node(components) if code == CONSTANT else Node(OPS[code])
+            constant_node(components) if code == CONSTANT else Node(ops[code])
             for code, components in zip(opcode, constant, strict=True)
         )
         expressions.append(Expression(tuple(nodes)))

@@ -7,6 +7,7 @@ spread evenly over the pixel and centred on that point.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, get_args
 
@@ -17,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from evojax_art.errors import InputError
+from evojax_art.images import Pyramid
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
 from evojax_art.ops import Coordinates, Crunch
@@ -36,24 +38,25 @@ def evaluate(
     z: float | Float[Array, ""] = 0.0,
     *,
     implementation: Implementation | Literal["reference"] = "best",
+    images: Sequence[Pyramid] = (),
 ) -> Float[Array, "P H W 4"] | Float[np.ndarray, "P H W 4"]:
     """The quaternion (e, i, j, k) of every formula at every pixel.
 
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
-    Non-finite values are returned as they come.
+    Non-finite values are returned as they come. `images` are as for `render`.
     """
     check_settings(height, width)
     if implementation == "reference":
-        rows, columns = np.mgrid[:height, :width]
+        rows, columns = np.mgrid[:height, : _row_length(width, images)]
         shorter = min(height, width)
         at = Coordinates(
             (columns - width / 2) / shorter,
             (rows - height / 2) / shorter,
-            np.full((height, width), float(z)),
+            np.full(rows.shape, float(z)),
         )
-        values = [reference.evaluate(item, at) for item in to_expressions(population)]
-        return np.stack([np.stack(value, axis=-1) for value in values])
-    return _evaluate(population, jnp.float32(z), height, width, implementation)
+        values = [reference.evaluate(item, at, images) for item in to_expressions(population)]
+        return np.stack([np.stack(value, axis=-1) for value in values])[:, :, :width]
+    return _evaluate(population, jnp.float32(z), tuple(images), height, width, implementation)
 
 
 def render(
@@ -67,6 +70,7 @@ def render(
     samples: int = 1,
     implementation: Implementation = "best",
     dtype: DTypeLike = jnp.float32,
+    images: Sequence[Pyramid] = (),
 ) -> Float[Array, "P H W 3"]:
     """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
 
@@ -80,6 +84,8 @@ def render(
         samples: n by n samples per pixel.
         implementation: which interpreter, see `interpreter.api.interpret`.
         dtype: of the result, as a network may take it; the arithmetic is float32.
+        images: pictures that formulas read, see `images`: the first is `image1`, and so on. The
+            leaf of one that is not there is 0.
 
     Raises:
         InputError: sizes or samples below 1, or an unknown crunch.
@@ -88,6 +94,7 @@ def render(
     return _render(
         population,
         jnp.float32(z),
+        tuple(images),
         *(height, width, crunch, smooth, samples, implementation),
         jnp.dtype(dtype),
     )
@@ -135,23 +142,27 @@ def check_settings(height: int, width: int, samples: int = 1, crunch: str = "sig
 
 
 @partial(jax.jit, static_argnames=("height", "width", "implementation"))
-def _evaluate(population, z, height, width, implementation):
-    points = sample_points(*_grid(height, width, 1, _tile_size(population, implementation)))
+def _evaluate(population, z, images, height, width, implementation):
+    row_length = _row_length(width, images)
+    tile = _tile_size(population, implementation, images)
+    points = sample_points(*_grid(height, row_length, 1, tile))
     at = pixel_coordinates(points, z, height, width)
-    kept = interpret(population, at, "raw", 1, implementation)
-    return _pictures(kept, height, width)
+    kept = interpret(population, at, "raw", 1, implementation, images=images)
+    return _pictures(kept, height, row_length)[:, :, :width]
 
 
 @partial(
     jax.jit,
     static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation", "dtype"),
 )
-def _render(population, z, height, width, crunch, smooth, samples, implementation, dtype):
-    points = sample_points(*_grid(height, width, samples, _tile_size(population, implementation)))
+def _render(population, z, images, height, width, crunch, smooth, samples, implementation, dtype):
+    row_length = _row_length(width, images)
+    tile = _tile_size(population, implementation, images)
+    points = sample_points(*_grid(height, row_length, samples, tile))
     at = pixel_coordinates(points, z, height, width)
     result_dtype = jnp.float32 if smooth else dtype
-    kept = interpret(population, at, crunch, samples**2, implementation, result_dtype)
-    pictures = _pictures(kept, height, width)
+    kept = interpret(population, at, crunch, samples**2, implementation, result_dtype, images)
+    pictures = _pictures(kept, height, row_length)[:, :, :width]
     return smooth_plus(pictures).astype(dtype) if smooth else pictures
 
 
@@ -167,13 +178,15 @@ def render_pixels(
     samples: int,
     jitter: bool = False,
     separately: bool = False,
+    images: tuple[Pyramid, ...] = (),
 ) -> Float[Array, "P N S 3"]:
     """The colours of any pixels of every formula's picture, not smoothed.
 
     Args:
         population: P programs.
         z: the third coordinate.
-        columns: of the pixels, in any order; may lie outside the picture, as may rows.
+        columns: of the pixels, in any order; may lie outside the picture, as may rows. Where there
+            are images, pairs of pixels must be neighbours in a row (see `images`).
         rows: likewise.
         height: of the whole picture, which says where its pixels are.
         width: likewise.
@@ -181,16 +194,17 @@ def render_pixels(
         samples: n by n samples per pixel.
         jitter: each at a random place of its cell instead of the middle, see `sample_points`.
         separately: every sample's colour, S = samples**2; else their mean, S = 1.
+        images: pictures that formulas read.
     """
     num_pixels = len(columns)
-    shape = _tile_shape(num_pixels, samples, _tile_size(population, "best"))
+    shape = _tile_shape(num_pixels, samples, _tile_size(population, "best", images))
 
     def tiled(numbers: Int[Array, "N"]) -> Int[Array, "T 1 D"]:
         return jnp.pad(numbers, (0, math.prod(shape) - num_pixels)).reshape(shape)
 
     points = sample_points(tiled(columns), tiled(rows), samples, jitter)
     at = pixel_coordinates(points, z, height, width)
-    kept = interpret(population, at, crunch, 1 if separately else samples**2)
+    kept = interpret(population, at, crunch, samples**2, images=images, separately=separately)
     num_tiles, _, depth = shape
     by_sample = kept.reshape(len(kept), num_tiles, -1, depth, 3).swapaxes(2, 3)
     return by_sample.reshape(len(kept), num_tiles * depth, -1, 3)[:, :num_pixels]
@@ -234,8 +248,15 @@ def _hash(*numbers: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Ar
     return first, second
 
 
-def _tile_size(population: Program, implementation: str) -> int:
+def _row_length(width: int, images: Sequence[Pyramid]) -> int:
+    """Of rows as they are laid out: even where pairs of points must be neighbours in one."""
+    return width + width % 2 if images else width
+
+
+def _tile_size(population: Program, implementation: str, images: Sequence[Pyramid]) -> int:
     on_chip = "native" if jax.default_backend() == "cpu" else best_elsewhere()
+    if images:
+        on_chip = "switch" if jax.default_backend() == "cpu" else "lockstep"
     if (on_chip if implementation == "best" else implementation) not in ("xla", "lockstep"):
         return TILE
     num_formulas, capacity = population.opcode.shape

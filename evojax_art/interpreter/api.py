@@ -1,7 +1,6 @@
 """One door to all interpreters."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -10,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.errors import InputError
+from evojax_art.images import Pyramid
 from evojax_art.interpreter import xla
 from evojax_art.ops import Coordinates, Keep, Quaternion, keep
 from evojax_art.program import Program
@@ -36,6 +36,8 @@ def interpret(
     samples: int = 1,
     implementation: Implementation = "best",
     dtype: DTypeLike = jnp.float32,
+    images: Sequence[Pyramid] = (),
+    separately: bool = False,
 ) -> Float[Array, "P N C"]:
     """Evaluates every formula at every point, on the device; traceable.
 
@@ -49,33 +51,47 @@ def interpret(
             tests), or "xla", plain JAX anywhere, which is `switch` or `lockstep` of
             `interpreter.xla`; "best" is the first of these that the platform has.
         dtype: of the result; the arithmetic is float32.
+        images: pictures that formulas read, slot by slot; the leaf of a slot without one is 0. With
+            pictures "best" is plain JAX.
+        separately: every sample on its own, in the order of `at`, instead of their mean.
 
     Returns:
         What was kept of the N = tiles * D pixels, in order.
 
     Raises:
-        InputError: an implementation that does not exist.
+        InputError: an implementation that does not exist, or that cannot read pictures.
     """
     if implementation not in get_args(Implementation):
         raise InputError(
             f"unknown implementation {implementation!r}; there are "
             f"{', '.join(get_args(Implementation))}"
         )
+    if images and implementation in ("native", "pallas"):
+        raise InputError(
+            f"implementation {implementation!r} cannot read pictures; leave it out, or take 'xla'"
+        )
     # Where there is nothing but a CPU, nothing else need be traced.
     only_cpu = jax.default_backend() == "cpu"
     on_cpu = on_accelerator = implementation
-    if implementation == "best":
+    if implementation == "best" and not images:
         on_cpu, on_accelerator = ("native" if only_cpu else "switch"), best_elsewhere()
-    elif implementation == "xla":
+    elif implementation in ("best", "xla"):
         on_cpu, on_accelerator = "switch", "lockstep"
 
-    def by(name: str) -> Callable[[Tape, Coordinates], Float[Array, "P N C"]]:
-        return lambda tapes, at: _INTERPRETERS[name](tapes, at, kept, samples, dtype)
+    together = 1 if separately else samples
 
-    tapes = lower_all(population)
+    def by(name: str) -> Callable[..., Float[Array, "P N C"]]:
+        interpret_fn = _INTERPRETERS[name]
+        if name in ("native", "pallas"):
+            return lambda tapes, at, images: interpret_fn(tapes, at, kept, together, dtype)
+        return lambda tapes, at, images: _plain(
+            interpret_fn, tapes, at, kept, together, dtype, images, samples
+        )
+
+    tapes, images = lower_all(population), tuple(images)
     if only_cpu or on_cpu == on_accelerator:
-        return by(on_cpu)(tapes, at)
-    return jax.lax.platform_dependent(tapes, at, cpu=by(on_cpu), default=by(on_accelerator))
+        return by(on_cpu)(tapes, at, images)
+    return jax.lax.platform_dependent(tapes, at, images, cpu=by(on_cpu), default=by(on_accelerator))
 
 
 def lower_all(population: Program) -> Tape:
@@ -98,12 +114,12 @@ def _pallas(tapes, at, kept, samples, dtype):
     return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
 
 
-def _plain(interpret_fn, tapes, at, kept, samples, dtype):
+def _plain(interpret_fn, tapes, at, kept, together, dtype, images, samples):
     def finish(value: Quaternion) -> Float[Array, "C D"]:
         parts = jnp.stack(keep(jnp, value, kept))
-        return parts.reshape(len(parts), samples, -1).mean(axis=1)
+        return parts.reshape(len(parts), together, -1).mean(axis=1)
 
-    tiles = interpret_fn(xla.fold(tapes), at, finish)  # [tiles, P, C, D]
+    tiles = interpret_fn(xla.fold(tapes), at, finish, images, samples)  # [tiles, P, C, D]
     by_formula = tiles.transpose(1, 0, 3, 2).astype(dtype)
     return by_formula.reshape(by_formula.shape[0], -1, by_formula.shape[-1])
 
@@ -111,6 +127,6 @@ def _plain(interpret_fn, tapes, at, kept, samples, dtype):
 _INTERPRETERS: dict[str, Callable[..., Array]] = {
     "native": _native,
     "pallas": _pallas,
-    "switch": partial(_plain, xla.switch),
-    "lockstep": partial(_plain, xla.lockstep),
+    "switch": xla.switch,
+    "lockstep": xla.lockstep,
 }

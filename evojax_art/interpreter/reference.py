@@ -4,31 +4,58 @@ It shares the op table with the other interpreters and nothing else: no programs
 registers, and `subst` is what the language says it is.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
 import numpy as np
 
 from evojax_art.formula import Expression
+from evojax_art.images import Pyramid, leaf_value
 from evojax_art.ops import BY_NAME, Coordinates, Quaternion, wrap_coordinates
 
 
-def evaluate(expression: Expression, at: Coordinates) -> Quaternion:
-    """The value of one formula at points given as float64 arrays of one shape."""
+class _Place(NamedTuple):
+    """Where a node is evaluated, and the same before it was wrapped."""
+
+    at: Coordinates
+    unwrapped: Coordinates
+
+
+def evaluate(
+    expression: Expression,
+    at: Coordinates,
+    images: Sequence[Pyramid] = (),
+    samples: int = 1,
+) -> Quaternion:
+    """The value of one formula.
+
+    Args:
+        expression: the formula.
+        at: points, float64 arrays of one shape; neighbours as `images` says.
+        images: pictures that it reads, slot by slot; the leaf of a slot without one is 0.
+        samples: points of a pixel.
+    """
     nodes = expression.postfix
     starts = _subtree_starts(expression)
+    images = jax.tree.map(_as_numpy, tuple(images))
     values: list[Quaternion] = []
-    tasks: list[tuple[str, int, Coordinates]] = [("visit", len(nodes) - 1, at)]
+    tasks: list[tuple[str, int, _Place]] = [("visit", len(nodes) - 1, _Place(at, at))]
     with np.errstate(all="ignore"):
         while tasks:
             task, index, here = tasks.pop()
             op, constant = nodes[index]
             if task == "substitute":  # the left side is known: evaluate the right side there
-                tasks.append(("visit", index - 1, wrap_coordinates(np, values.pop())))
+                frame = values.pop()
+                there = _Place(wrap_coordinates(np, frame), Coordinates(*frame[:3]))
+                tasks.append(("visit", index - 1, there))
             elif task == "apply":
                 operands = [values.pop() for _ in range(op.arity)][::-1]
                 values.append(op.fn(np, *operands))
             elif constant is not None:
-                values.append(Quaternion(*(np.full_like(here.x, c) for c in constant)))
+                values.append(Quaternion(*(np.full_like(at.x, c) for c in constant)))
             elif op.arity == 0:
-                values.append(op.fn(np, here))
+                values.append(leaf_value(np, op, images, *here, samples))
             elif op is BY_NAME["subst"]:
                 tasks.append(("substitute", index, here))
                 tasks.append(("visit", starts[index - 1] - 1, here))
@@ -39,6 +66,11 @@ def evaluate(expression: Expression, at: Coordinates) -> Quaternion:
                     tasks.append(("visit", operand, here))
                     operand = starts[operand] - 1
     return values[0]
+
+
+def _as_numpy(field) -> np.ndarray:
+    field = np.asarray(field)
+    return field.astype(float) if field.dtype.kind == "f" else field
 
 
 def _subtree_starts(expression: Expression) -> list[int]:

@@ -9,13 +9,14 @@ formula, keeping the one each asked for. It is the way of a GPU, where a kernel 
 instruction of a single formula would be all one waits for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from evojax_art.images import Pyramid, leaf_value
 from evojax_art.ops import (
     CONSTANT,
     INSTRUCTIONS,
@@ -41,13 +42,21 @@ class _TileNumpy:
         return jax.lax.cond(jnp.any(due), fn, lambda unchanged: unchanged, value)
 
 
-def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "tiles P C D"]:
+def switch(
+    tapes: Tape,
+    at: Coordinates,
+    finish_fn: FinishFn,
+    images: Sequence[Pyramid] = (),
+    samples: int = 1,
+) -> Float[Array, "tiles P C D"]:
     """Interprets a population, tile by tile and formula by formula.
 
     Args:
         tapes: a population's tapes, folded.
         at: coordinates, each [tiles, T] float32.
         finish_fn: turns the value of a formula on a tile, four arrays [T], into what is kept.
+        images: what picture leaves read, slot by slot.
+        samples: points of a pixel.
 
     Returns:
         What `finish_fn` made of each tile and formula.
@@ -55,7 +64,7 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
     num_tiles, tile = at.x.shape
     num_formulas = tapes.opcode.shape[0]
     kept = jax.eval_shape(finish_fn, Quaternion(*[at.x[0]] * 4))
-    branches = [_branch(_TileNumpy(), op) for op in INSTRUCTIONS]
+    branches = [_branch(_TileNumpy(), op, images, samples) for op in INSTRUCTIONS]
     branch_of = _branch_index()
 
     def instruction(step, state):
@@ -79,7 +88,8 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
     def one_tile(tile_index, state):
         registers, results = state
         here = Coordinates(*(field[tile_index] for field in at))
-        registers = registers.at[:NUM_LEAVES].set(_leaf_registers(here))
+        leaves = _leaf_registers(_TileNumpy(), here, images, samples)
+        registers = registers.at[:NUM_LEAVES].set(leaves)
         state = (tile_index, registers, results)
         _, registers, results = jax.lax.fori_loop(0, num_formulas, formula, state)
         return registers, results
@@ -89,15 +99,22 @@ def switch(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "t
     return jax.lax.fori_loop(0, num_tiles, one_tile, (registers, results))[1]
 
 
-def lockstep(tapes: Tape, at: Coordinates, finish_fn: FinishFn) -> Float[Array, "tiles P C D"]:
+def lockstep(
+    tapes: Tape,
+    at: Coordinates,
+    finish_fn: FinishFn,
+    images: Sequence[Pyramid] = (),
+    samples: int = 1,
+) -> Float[Array, "tiles P C D"]:
     """Interprets a population, tile by tile, all formulas at once; arguments as for `switch`."""
     num_formulas = tapes.opcode.shape[0]
     everyone = jnp.arange(num_formulas)
 
     def one_tile(here: Coordinates):
         shape = (num_formulas, tapes.num_registers, 4, here.x.shape[0])
-        registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(_leaf_registers(here))
-        registers = _run_in_step(tapes, registers)
+        leaves = _leaf_registers(jnp, here, images, samples)
+        registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(leaves)
+        registers = _run_in_step(tapes, registers, images, samples)
         result = registers[everyone, tapes.result]
         return jax.vmap(lambda value: finish_fn(Quaternion(*value)))(result)
 
@@ -119,7 +136,7 @@ def fold(tapes: Tape) -> Tape:
     anywhere = Coordinates(*(jnp.zeros(1, tapes.constant.dtype) for _ in Coordinates._fields))
     shape = (num_formulas, NUM_LEAVES + size, 4, 1)
     registers = jnp.zeros(shape, tapes.constant.dtype)
-    registers = registers.at[:, :NUM_LEAVES].set(_leaf_registers(anywhere))
+    registers = registers.at[:, :NUM_LEAVES].set(_leaf_registers(jnp, anywhere))
     registers = _run_in_step(tails, registers)[..., 0]
     stands_for = (tapes.opcode == CONSTANT) & (tapes.first >= NUM_LEAVES)
     values = jnp.take_along_axis(registers, tapes.first[..., None], axis=1)
@@ -130,10 +147,15 @@ def fold(tapes: Tape) -> Tape:
     )
 
 
-def _run_in_step(tapes: Tape, registers: Float[Array, "P R 4 T"]) -> Float[Array, "P R 4 T"]:
+def _run_in_step(
+    tapes: Tape,
+    registers: Float[Array, "P R 4 T"],
+    images: Sequence[Pyramid] = (),
+    samples: int = 1,
+) -> Float[Array, "P R 4 T"]:
     """Executes the instructions of all formulas, the first of each, then the second, ..."""
     everyone = jnp.arange(registers.shape[0])
-    branches = [jax.vmap(_branch(jnp, op)) for op in INSTRUCTIONS]
+    branches = [jax.vmap(_branch(jnp, op, images, samples)) for op in INSTRUCTIONS]
     branch_of = _branch_index()
 
     def instruction(step, registers):
@@ -145,8 +167,16 @@ def _run_in_step(tapes: Tape, registers: Float[Array, "P R 4 T"]) -> Float[Array
         wanted = branch_of[tapes.opcode[:, step]][:, None, None]
         value = registers[everyone, tapes.target[:, step]]  # kept by formulas that have ended
         running = (step < tapes.length)[:, None, None]
-        for index, branch in enumerate(branches):
-            value = jnp.where(running & (wanted == index), branch(*operands), value)
+        for index, (op, branch) in enumerate(zip(INSTRUCTIONS, branches, strict=True)):
+            due = running & (wanted == index)
+            if op.image is not None and op.image < len(images):  # dear: left out where it can be
+
+                def sampled(value, branch=branch, due=due):
+                    return jnp.where(due, branch(*operands), value)
+
+                value = jax.lax.cond(jnp.any(due), sampled, lambda value: value, value)
+            else:
+                value = jnp.where(due, branch(*operands), value)
         return registers.at[everyone, tapes.target[:, step]].set(value)
 
     return jax.lax.fori_loop(0, jnp.max(tapes.length), instruction, registers)
@@ -159,11 +189,14 @@ def _branch_index() -> Array:
     return jnp.asarray(index)
 
 
-def _leaf_registers(at: Coordinates) -> Float[Array, "leaves 4 T"]:
-    return jnp.stack([jnp.stack(op.fn(jnp, at)) for op in LEAVES])
+def _leaf_registers(
+    xp, at: Coordinates, images: Sequence[Pyramid] = (), samples: int = 1
+) -> Float[Array, "leaves 4 T"]:
+    values = (leaf_value(xp, op, images, at, at, samples) for op in LEAVES)
+    return jnp.stack([jnp.stack(value) for value in values])
 
 
-def _branch(xp, op: Op):
+def _branch(xp, op: Op, images: Sequence[Pyramid] = (), samples: int = 1):
     """An instruction: `(first [4, T], second [4, T], constant [4]) -> [4, T]`."""
 
     def apply(first, second, constant):
@@ -171,7 +204,9 @@ def _branch(xp, op: Op):
             return jnp.broadcast_to(constant[:, None], first.shape)
         operands = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
         if op.reads_coordinates:
-            operands = [wrap_coordinates(jnp, operands[0])]
+            here = wrap_coordinates(jnp, operands[0])
+            frame = Coordinates(*operands[0][:3])
+            return jnp.stack(leaf_value(xp, op, images, here, frame, samples))
         return jnp.stack(op.fn(xp, *operands))
 
     return apply
