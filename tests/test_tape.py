@@ -13,7 +13,7 @@ from evojax_art.interpreter import reference
 from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion, wrap_coordinates
 from evojax_art.program import encode, take, to_expressions
 from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, lower
-from evojax_art.values import _hashes, _read
+from evojax_art.values import _hashes, read_nodes
 from evojax_art.variation import GrowthConfig, grow
 
 CAPACITY = 63
@@ -157,7 +157,7 @@ def test_a_collision_of_hashes_changes_nothing(monkeypatch):
 def test_hashes_of_different_subtrees_differ(gart):
     formulas = [f for f in read_formulas(gart / "runlog_odd.json") if len(f) <= 512]
     population = encode(formulas, 512)
-    hashes = jax.vmap(lambda program: _hashes(program, _read(program)))(population)
+    hashes = jax.vmap(lambda program: _hashes(program, read_nodes(program)))(population)
     for formula, row in zip(formulas, np.asarray(hashes), strict=True):
         texts: dict[int, str] = {}
         stack: list[str] = []
