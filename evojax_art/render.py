@@ -23,7 +23,7 @@ from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
 from evojax_art.ops import Coordinates, Crunch
 from evojax_art.program import Program, to_expressions
-from evojax_art.tape import LANES, num_registers
+from evojax_art.tape import LANES, Tape, num_registers
 
 TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
 _STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
@@ -168,7 +168,7 @@ def _render(population, z, images, height, width, crunch, smooth, samples, imple
 
 @partial(jax.jit, static_argnames=("height", "width", "crunch", "samples", "jitter", "separately"))
 def render_pixels(
-    population: Program,
+    population: Program | Tape,
     z: Float[Array, ""],
     columns: Int[Array, "N"],
     rows: Int[Array, "N"],
@@ -183,7 +183,7 @@ def render_pixels(
     """The colours of any pixels of every formula's picture, not smoothed.
 
     Args:
-        population: P programs.
+        population: P programs, or their tapes.
         z: the third coordinate.
         columns: of the pixels, in any order; may lie outside the picture, as may rows. Where there
             are images, pairs of pixels must be neighbours in a row (see `images`).
@@ -253,7 +253,7 @@ def _row_length(width: int, images: Sequence[Pyramid]) -> int:
     return width + width % 2 if images else width
 
 
-def _tile_size(population: Program, implementation: str, images: Sequence[Pyramid]) -> int:
+def _tile_size(population: Program | Tape, implementation: str, images: Sequence[Pyramid]) -> int:
     on_chip = "native" if jax.default_backend() == "cpu" else best_elsewhere()
     if images:
         on_chip = "switch" if jax.default_backend() == "cpu" else "lockstep"

@@ -30,7 +30,7 @@ def best_elsewhere() -> Literal["pallas", "lockstep"]:
 
 
 def interpret(
-    population: Program,
+    population: Program | Tape,
     at: Coordinates,
     kept: Keep,
     samples: int = 1,
@@ -42,7 +42,7 @@ def interpret(
     """Evaluates every formula at every point, on the device; traceable.
 
     Args:
-        population: P programs.
+        population: P programs, or their tapes where several calls share them.
         at: coordinates, each [tiles, samples * D] float32, D a multiple of `tape.LANES`: D pixels
             with their first sample, the same with their second, and so on.
         kept: what to keep of a value: "raw" its four components, or the colours of a crunch.
@@ -88,7 +88,8 @@ def interpret(
             interpret_fn, tapes, at, kept, together, dtype, images, samples
         )
 
-    tapes, images = lower_all(population), tuple(images)
+    tapes = population if isinstance(population, Tape) else lower_all(population)
+    images = tuple(images)
     if only_cpu or on_cpu == on_accelerator:
         return by(on_cpu)(tapes, at, images)
     return jax.lax.platform_dependent(tapes, at, images, cpu=by(on_cpu), default=by(on_accelerator))
