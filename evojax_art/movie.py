@@ -30,7 +30,7 @@ from evojax_art.video import check_fps
 
 _BATCH_POINTS = 1 << 22  # drawn by one call of compiled code, unless one frame has more
 _FRAME_POINTS = 1 << 23  # a frame with more is drawn in bands
-_LONGEST = 86400  # seconds of a clip
+_MOST_FRAMES = 200_000  # of a clip: two hours and more; programs of all frames are in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,12 @@ class MovieConfig:
 
     def __post_init__(self):
         check_settings(self.height, self.width, self.samples)
-        if not 0 < self.seconds <= _LONGEST:
-            raise InputError(
-                f"seconds must be above 0 and at most {_LONGEST}, got {self.seconds:g}"
-            )
         check_fps(self.fps)
+        if not 0 < self.seconds <= _MOST_FRAMES / self.fps:
+            raise InputError(
+                f"seconds must be above 0 and at most {_MOST_FRAMES / self.fps:g} at {self.fps:g} "
+                f"fps, got {self.seconds:g}"
+            )
         if not 0 <= self.fade <= 2:
             raise InputError(f"fade must be 0 to 2, got {self.fade:g}")
         if not math.isfinite(self.reach):

@@ -215,7 +215,7 @@ def _write_folder(
 ) -> None:
     with _folder_written_whole(path) as folder:
         for number, frame in enumerate(frames):
-            write_png(folder / f"{number + 1:05d}.png", frame, text_fn(number))
+            write_png(folder / f"{number + 1:06d}.png", frame, text_fn(number))
 
 
 @contextmanager

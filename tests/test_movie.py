@@ -297,7 +297,7 @@ def test_folder_holds_numbered_frames_with_their_text(tmp_path):
     folder = tmp_path / "frames"
     write_video(folder, frames(), fps=5, text={"a": 1}, frame_text_fn=lambda n: {"z": n / 2})
     assert [path.name for path in sorted(folder.iterdir())] == [
-        f"{number:05d}.png" for number in range(1, 6)
+        f"{number:06d}.png" for number in range(1, 6)
     ]
     for number, (path, expected) in enumerate(zip(sorted(folder.iterdir()), frames(), strict=True)):
         with Image.open(path) as image:
@@ -390,6 +390,7 @@ MISTAKES = {
     "": "movie",
     "x --seconds 0": "seconds must be above 0",
     "x --seconds nan": "seconds must be above 0",
+    "x --seconds 1e9": "at most 8000 at 25 fps",
     "x --fps 0": "fps must be 0.01 to 1000, got 0",
     "x --fps 60 --out a.gif": "at most 50 frames per second, not 60",
     "x --fade 3": "fade must be 0 to 2",
