@@ -12,11 +12,11 @@ PACKAGE = Path(evojax_art.__file__).parent
 # A line's modules do not know each other.
 ORDER = [
     {"errors", "ops", "gallery", "naturalness", "compilation", "cores", "png", "progress"}
-    | {"interpreter.ffi", "interpreter.simd"},
+    | {"interpreter.ffi", "interpreter.simd", "polish.views"},
     {"formula", "images", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
-    {"program", "formula_files", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
-    {"values", "variation", "interpreter.reference", "nets.weights", "objective"}
-    | {"interpreter.trace"},
+    {"program", "bindings", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
+    {"values", "variation", "interpreter.reference", "nets.weights", "objective", "formula_files"}
+    | {"interpreter.trace", "polish.pixels"},
     {"tape", "interpreter.reverse"},
     {"interpreter.codegen"},
     {"interpreter.native", "interpreter.packing", "interpreter.xla", "algorithms.base"},

@@ -107,6 +107,5 @@ def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _pool(x: Array) -> Array:
     """3x3 maximum, stride 2, rounding the size up: the far edge is padded with -inf."""
     padding = [(0, 0), *((0, -(size - 3) % 2) for size in x.shape[1:3]), (0, 0)]
-    return jax.lax.reduce_window(
-        x, jnp.asarray(-jnp.inf, x.dtype), jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding
-    )
+    lowest = np.asarray(-np.inf, x.dtype)  # known when this is traced: else it has no gradient
+    return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
