@@ -13,7 +13,7 @@ PACKAGE = Path(evojax_art.__file__).parent
 ORDER = [
     {"errors", "ops", "gallery", "naturalness", "compilation", "cores", "png", "progress"}
     | {"interpreter.ffi", "interpreter.simd", "polish.views"},
-    {"formula", "images", "picture", "nets.base", "nets.torch_files", "training.augmentation"},
+    {"formula", "images", "picture", "nets.base", "nets.torch_files", "nets.convolution", "training.augmentation"},
     {"program", "bindings", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
     {"values", "variation", "interpreter.reference", "nets.weights", "objective", "formula_files"}
     | {"interpreter.trace", "polish.pixels"},

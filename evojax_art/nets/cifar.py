@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier, read_lines
+from evojax_art.nets.convolution import convolve
 
 SIZE = 32  # of CIFAR's photographs
 _MEAN = (0.5071, 0.4865, 0.4409)  # of the 50,000 training photographs
@@ -33,7 +34,14 @@ class Normed(nnx.Module):
         self, inputs: int, outputs: int, stride: int = 1, *, kernel: int = 3, dtype, rngs: nnx.Rngs
     ):
         self.conv = nnx.Conv(
-            inputs, outputs, (kernel, kernel), stride, use_bias=False, dtype=dtype, rngs=rngs
+            inputs,
+            outputs,
+            (kernel, kernel),
+            stride,
+            use_bias=False,
+            dtype=dtype,
+            conv_general_dilated=convolve,
+            rngs=rngs,
         )
         self.norm = nnx.BatchNorm(outputs, momentum=0.9, dtype=dtype, rngs=rngs)
 

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier, read_lines
+from evojax_art.nets.convolution import convolve
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
 _FIRE = {
@@ -36,7 +37,15 @@ class Fire(nnx.Module):
     def __init__(self, inputs: int, squeezed: int, expanded: int, *, dtype, rngs: nnx.Rngs):
         self.squeeze = nnx.Linear(inputs, squeezed, dtype=dtype, rngs=rngs)
         self.expand1x1 = nnx.Linear(squeezed, expanded, dtype=dtype, rngs=rngs)
-        self.expand3x3 = nnx.Conv(squeezed, expanded, (3, 3), padding=1, dtype=dtype, rngs=rngs)
+        self.expand3x3 = nnx.Conv(
+            squeezed,
+            expanded,
+            (3, 3),
+            padding=1,
+            dtype=dtype,
+            conv_general_dilated=convolve,
+            rngs=rngs,
+        )
 
     def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H W D"]:
         """D is twice the expanded channels, those of the 1x1 branch first."""
@@ -53,7 +62,16 @@ class SqueezeNet(Classifier):
         self.mean = (0.485, 0.456, 0.406)
         self.std = (0.229, 0.224, 0.225)
         self.dtype = dtype
-        self.stem = nnx.Conv(3, 64, (3, 3), 2, padding="VALID", dtype=dtype, rngs=rngs)
+        self.stem = nnx.Conv(
+            3,
+            64,
+            (3, 3),
+            2,
+            padding="VALID",
+            dtype=dtype,
+            conv_general_dilated=convolve,
+            rngs=rngs,
+        )
         self.fire = nnx.Dict(
             {str(n): Fire(*shape, dtype=dtype, rngs=rngs) for n, shape in _FIRE.items()}
         )
