@@ -4,6 +4,7 @@ Nothing in it returns to the host but a handful of scalars; the best formula so 
 device until somebody wants to see it.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.algorithms.base import EMPTY, Algorithm
 from evojax_art.goals import ClassGoal, Goal
+from evojax_art.images import Pyramid
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import Metrics, ObjectiveConfig, assess
 from evojax_art.program import Program, take
@@ -82,10 +84,12 @@ class _Fixed(NamedTuple):
 
     Attributes:
         weights: of the judge.
+        images: pictures that formulas read.
         reference: what `objective.near` keeps to.
     """
 
     weights: Any
+    images: tuple[Pyramid, ...]
     reference: Float[Array, "H W 3"] | None
 
 
@@ -101,6 +105,7 @@ class Evolution:
         max_length: capacity L of the genomes.
         batch: formulas rendered and judged at a time; memory grows with it. None: as
             `fitting_batch` says.
+        images: pictures that formulas read, see `images`.
         reference: the picture that `objective.near` keeps to, of the scene's size.
 
     Raises:
@@ -117,6 +122,7 @@ class Evolution:
         *,
         max_length: int = 128,
         batch: int | None = None,
+        images: Sequence[Pyramid] = (),
         reference: Float[Array, "H W 3"] | None = None,
     ):
         self.algorithm = algorithm
@@ -127,7 +133,7 @@ class Evolution:
         self._batch = batch or fitting_batch(scene.size)
         self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the judge takes them
         self._graph, weights = nnx.split(net)
-        self._fixed = _Fixed(weights, reference)
+        self._fixed = _Fixed(weights, tuple(images), reference)
         pictures = jax.ShapeDtypeStruct((1, scene.size, scene.size, 3), self._dtype)
         jax.eval_shape(self._judge, pictures, self._fixed)  # refuses what the goal cannot judge
         self._step = jax.jit(self._generation, donate_argnums=0)
@@ -147,6 +153,14 @@ class Evolution:
             best_fitness=jnp.float32(EMPTY),
             best_metrics=nothing,
         )
+
+    def among(
+        self, images: Sequence[Pyramid], reference: Float[Array, "H W 3"] | None
+    ) -> "Evolution":
+        """The same where formulas read other pictures; those of the same sizes share its code."""
+        other = copy.copy(self)
+        other._fixed = self._fixed._replace(images=tuple(images), reference=reference)
+        return other
 
     def step(self, state: EvolutionState) -> tuple[EvolutionState, Summary]:
         """One generation; consumes the given state."""
@@ -208,6 +222,7 @@ class Evolution:
                 scene.smooth,
                 samples=scene.samples,
                 dtype=self._dtype,
+                images=fixed.images,
             )
             return self._judge(images, fixed, threshold)
 
