@@ -153,6 +153,24 @@ def image_ops(names: Sequence[str]) -> tuple[Op, ...]:
     return (*named, *IMAGES[len(names) :])
 
 
+def check_images(expression: Expression, count: int) -> None:
+    """Refuses a formula that reads a picture which is not bound.
+
+    Args:
+        expression: the formula.
+        count: of bound pictures; they have the first slots.
+
+    Raises:
+        InputError: it does.
+    """
+    for op, _ in expression.postfix:
+        if op.image is not None and op.image >= count:
+            raise InputError(
+                f"the formula reads picture {op.image + 1}, {op.name!r}, which is not bound; "
+                f"bind it with --image {op.name}=FILE"
+            )
+
+
 @lru_cache
 def ops_with(images: tuple[str, ...]) -> tuple[Op, ...]:
     """The op table, opcode by opcode, with pictures' leaves under the names they are given."""

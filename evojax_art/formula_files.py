@@ -1,15 +1,19 @@
 """Formulas in files: text, JSON, and the PNGs that pictures are saved as."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evojax_art.bindings import names_with
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, FormulaError, parse
 from evojax_art.picture import read_png_text
 
 
-def read_formulas(path: Path, *, lenient: bool = False) -> list[Expression]:
+def read_formulas(
+    path: Path, *, lenient: bool = False, images: Sequence[str] = ()
+) -> list[Expression]:
     """The formulas of a file, at least one.
 
     Args:
@@ -17,6 +21,8 @@ def read_formulas(path: Path, *, lenient: bool = False) -> list[Expression]:
             `formula`; anything else is text with one formula a line, where empty lines and lines
             that start with `#` do not count.
         lenient: read formulas as the 1995 program does.
+        images: names of pictures, slot by slot; behind them come those that a PNG was drawn with
+            (`bindings.names_with`).
 
     Raises:
         InputError: unreadable, empty, or with a formula that does not parse; names the place.
@@ -26,6 +32,7 @@ def read_formulas(path: Path, *, lenient: bool = False) -> list[Expression]:
         if "formula" not in text:
             raise InputError(f"{path}: this PNG carries no formula")
         entries = [("", text["formula"])]
+        images = names_with(images, text)
     else:
         try:
             content = path.read_text(encoding="utf-8")
@@ -36,12 +43,12 @@ def read_formulas(path: Path, *, lenient: bool = False) -> list[Expression]:
         entries = _from_json(path, content) if path.suffix == ".json" else _from_lines(content)
     if not entries:
         raise InputError(f"{path}: holds no formulas")
-    return [_parse(path, place, text, lenient) for place, text in entries]
+    return [_parse(path, place, text, lenient, images) for place, text in entries]
 
 
-def _parse(path: Path, place: str, text: str, lenient: bool) -> Expression:
+def _parse(path: Path, place: str, text: str, lenient: bool, images: Sequence[str]) -> Expression:
     try:
-        return parse(text, lenient=lenient)
+        return parse(text, lenient=lenient, images=images)
     except FormulaError as error:
         raise FormulaError(f"{path}{place}: {error.message}", error.excerpt) from None
 

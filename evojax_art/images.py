@@ -28,7 +28,7 @@ no number, it is the last level. So a leaf is always finite.
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,48 +63,50 @@ class Pyramid(NamedTuple):
 
 
 def pyramid(picture: Float[Array, "h w 3"] | np.ndarray, whole: bool = False) -> Pyramid:
-    """A picture as a leaf reads it; traceable.
+    """A picture as a leaf reads it; traceable. Of a NumPy array it is made by NumPy.
 
     Args:
         picture: colours in [0, 1].
         whole: as it is, and fitting the pixel grid; else by the original's convention.
     """
+    xp = np if isinstance(picture, np.ndarray) else jnp
     height, width, _ = picture.shape
-    texels = jnp.asarray(picture, jnp.float32)
+    texels = picture.astype(np.float32)
     levels = [texels if whole else softened(texels)]
-    sums, share = levels[0], jnp.ones((height, width, 1))  # of a texel that is inside
+    sums, share = levels[0], xp.ones((height, width, 1), np.float32)  # of a texel that is inside
     while levels[-1].shape[:2] != (1, 1):
-        sums, share = (_four_sums(field) for field in (sums, share))
+        sums, share = (_four_sums(xp, field) for field in (sums, share))
         levels.append(sums / share)
     sizes = np.array([level.shape[:2] for level in levels], np.int32)
     offsets = np.cumsum([0, *sizes.prod(axis=1)[:-1]])
     scale = min(width, height) if whole else max(width, height) / 2
     return Pyramid(
-        texels=jnp.concatenate([level.reshape(-1, 3) for level in levels]),
+        texels=jnp.asarray(xp.concatenate([level.reshape(-1, 3) for level in levels])),
         sizes=jnp.asarray(sizes),
         offsets=jnp.asarray(offsets, jnp.int32),
         scale=jnp.float32(scale),
     )
 
 
-def softened(picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+def softened(picture: Float[Array, "h w 3"] | np.ndarray) -> Any:
     """The original's averaging: the pixels around one, side by side 1/2, at a corner 2^-1.414.
 
-    Neighbours outside the picture do not count.
+    Neighbours outside the picture do not count. The result is an array of the picture's kind.
     """
+    xp = np if isinstance(picture, np.ndarray) else jnp
 
-    def around(field: Array) -> Array:
+    def around(field):
         height, width, _ = field.shape
-        padded = jnp.pad(field, ((1, 1), (1, 1), (0, 0)))
+        padded = xp.pad(field, ((1, 1), (1, 1), (0, 0)))
 
-        def moved(row: int, column: int) -> Array:
+        def moved(row: int, column: int):
             return padded[1 + row : 1 + row + height, 1 + column : 1 + column + width]
 
         sides = moved(-1, 0) + moved(1, 0) + moved(0, -1) + moved(0, 1)
         corners = moved(-1, -1) + moved(-1, 1) + moved(1, -1) + moved(1, 1)
         return field + _SIDE * sides + _CORNER * corners
 
-    return around(picture) / around(jnp.ones_like(picture[..., :1]))
+    return around(picture) / around(xp.ones_like(picture[..., :1]))
 
 
 def leaf_value(
@@ -203,10 +205,10 @@ def _mixed(corners: Sequence[Array], across: Array, down: Array) -> Array:
     return above + (below - above) * down
 
 
-def _four_sums(field: Float[Array, "h w c"]) -> Float[Array, "h/2 w/2 c"]:
+def _four_sums(xp, field: Any) -> Any:
     """Sums over squares of 2 by 2; beyond the edge there is nothing."""
     height, width, channels = field.shape
-    even = jnp.pad(field, ((0, height % 2), (0, width % 2), (0, 0)))
+    even = xp.pad(field, ((0, height % 2), (0, width % 2), (0, 0)))
     return even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels).sum(axis=(1, 3))
 
 

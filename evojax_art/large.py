@@ -6,7 +6,7 @@ picture.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,11 +17,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
 
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, parse
+from evojax_art.formula import Expression, check_images, parse
+from evojax_art.images import Pyramid
+from evojax_art.interpreter.api import lower_all
 from evojax_art.ops import Crunch
-from evojax_art.program import Program, encode
+from evojax_art.program import encode
 from evojax_art.render import check_settings, render_pixels, smooth_plus
-from evojax_art.tape import LANES
+from evojax_art.tape import LANES, Tape
 
 _BATCH_POINTS = 1 << 20  # points drawn by one call of compiled code
 _DUE_POINTS = 1 << 17  # and where there are as many pixels as turn out to be due
@@ -110,6 +112,7 @@ def render_large(
     bits: Literal[8, 16] = 8,
     max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
+    images: Sequence[Pyramid] = (),
 ) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]:
     """One formula as a picture of whole numbers, of any size or part of it.
 
@@ -130,9 +133,11 @@ def render_large(
         max_length: capacity of its program; formulas of one capacity share compiled code. None:
             the next power of two.
         progress_fn: called with the share that is done, up to 1.0.
+        images: pictures that the formula reads, see `images`.
 
     Raises:
-        InputError: as `View`, or a formula that does not parse.
+        InputError: as `View`, or a formula that does not parse or reads a picture that is not
+            there.
     """
     view = View(
         height=height,
@@ -147,7 +152,10 @@ def render_large(
     )
     picture = np.empty((view.part[3], view.part[2], 3), np.uint8 if bits == 8 else np.uint16)
     first = 0
-    for band in render_bands(formula, view, max_length=max_length, progress_fn=progress_fn):
+    bands = render_bands(
+        formula, view, max_length=max_length, progress_fn=progress_fn, images=images
+    )
+    for band in bands:
         picture[first : first + len(band)] = to_bytes(band, bits)
         first += len(band)
     return picture
@@ -159,6 +167,7 @@ def render_bands(
     *,
     max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
+    images: Sequence[Pyramid] = (),
 ) -> Iterator[Float[np.ndarray, "R W 3"]]:
     """The colours of a view in [0, 1], some rows at a time, from the top.
 
@@ -167,12 +176,15 @@ def render_bands(
         view: which part, and how.
         max_length: as for `render_large`.
         progress_fn: likewise.
+        images: likewise.
 
     Raises:
-        InputError: a formula that does not parse.
+        InputError: a formula that does not parse, or reads a picture that is not there.
     """
     expression = parse(formula) if isinstance(formula, str) else formula
+    check_images(expression, len(images))
     population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
+    tapes = _lower(population)  # once, because compiling it takes longer than all else
     refined, smoothed = view.adaptive > 0, view.smooth
     halo = int(refined) + int(smoothed)  # pixels around a band that have a say in its colours
     left, top, width, height = view.part
@@ -187,7 +199,7 @@ def render_bands(
             progress_fn((number + share) / num_bands)
 
         draw_fn = _adaptive if refined else _full
-        band = draw_fn(population, view, columns, rows, done_fn)
+        band = draw_fn(tapes, view, tuple(images), columns, rows, done_fn)
         if smoothed:
             edge = slice(int(refined), -int(refined) or None)
             inside = _inside(rows[edge], view.height), _inside(columns[edge], view.width)
@@ -207,6 +219,9 @@ def to_bytes(
     return np.floor(values * most + np.float32(0.5)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
+_lower = jax.jit(lower_all)
+
+
 def _rounded_capacity(length: int) -> int:
     """The next power of two, so that formulas of many lengths share compiled code."""
     return max(16, 1 << (length - 1).bit_length())
@@ -217,40 +232,65 @@ def _inside(numbers: Int[np.ndarray, "N"], size: int) -> Bool[np.ndarray, "N"]:
 
 
 def _full(
-    population: Program,
+    tapes: Tape,
     view: View,
+    images: tuple[Pyramid, ...],
     columns: Int[np.ndarray, "W"],
     rows: Int[np.ndarray, "R"],
     done_fn: Callable[[float], None],
 ) -> Float[np.ndarray, "R W 3"]:
     """All samples of every pixel."""
-    everywhere = _every(columns, rows)
+    drawn, wanted = _in_pairs(columns, images)
+    everywhere = _every(drawn, rows)
     batch = _batch(len(everywhere[0]), view.samples**2)
-    colours = _drawn(partial(_mean, population, view), everywhere, 3, batch, done_fn)
-    return colours.reshape(len(rows), len(columns), 3)
+    colours = _drawn(partial(_mean, tapes, view, images), everywhere, 3, batch, done_fn)
+    return colours.reshape(len(rows), len(drawn), 3)[:, wanted]
 
 
 def _adaptive(
-    population: Program,
+    tapes: Tape,
     view: View,
+    images: tuple[Pyramid, ...],
     columns: Int[np.ndarray, "W"],
     rows: Int[np.ndarray, "R"],
     done_fn: Callable[[float], None],
 ) -> Float[np.ndarray, "R-2 W-2 3"]:
     """A few samples of every pixel, and all of those that are due; none of the outermost."""
-    everywhere = _every(columns, rows)
+    drawn, wanted = _in_pairs(columns, images)
+    everywhere = _every(drawn, rows)
     batch = _batch(len(everywhere[0]), _FIRST_LOOK**2)
-    first_fn = partial(_first_look, population, view)
+    first_fn = partial(_first_look, tapes, view, images)
     seen = _drawn(first_fn, everywhere, 4, batch, lambda share: done_fn(share / 2))
-    seen = seen.reshape(len(rows), len(columns), 4)
+    seen = seen.reshape(len(rows), len(drawn), 4)[:, wanted]
     inside = _inside(rows, view.height), _inside(columns, view.width)
     colours = seen[1:-1, 1:-1, :3]
     due = np.nonzero(np.asarray(_due(seen, *inside, view.adaptive)))
     where = columns[1:-1][due[1]], rows[1:-1][due[0]]
-    batch = max(LANES, _DUE_POINTS // view.samples**2)
-    all_fn = partial(_mean, population, view)
-    colours[due] = _drawn(all_fn, where, 3, batch, lambda share: done_fn((1 + share) / 2))
+    wanted = slice(None)
+    if images:  # a pixel's neighbour is drawn with it
+        parity, pair = where[0] % 2, np.arange(2, dtype=np.int32)
+        wanted = 2 * np.arange(len(parity)) + parity
+        where = ((where[0] - parity)[:, None] + pair).ravel(), np.repeat(where[1], 2)
+    batch = max(LANES, _DUE_POINTS // (2 * view.samples**2) * 2)  # even, see `_in_pairs`
+    all_fn = partial(_mean, tapes, view, images)
+    refined = _drawn(all_fn, where, 3, batch, lambda share: done_fn((1 + share) / 2))
+    colours[due] = refined[wanted]
     return colours
+
+
+def _in_pairs(
+    columns: Int[np.ndarray, "W"], images: tuple[Pyramid, ...]
+) -> tuple[Int[np.ndarray, "V"], slice]:
+    """The columns to draw, and which of these are wanted.
+
+    For images those are pairs of an even and an odd column, so that a pixel has the same
+    neighbour in every part of a picture.
+    """
+    if not images:
+        return columns, slice(None)
+    before = int(columns[0]) % 2
+    drawn = np.arange(columns[0] - before, (columns[-1] | 1) + 1, dtype=np.int32)
+    return drawn, slice(before, before + len(columns))
 
 
 def _every(columns: Int[np.ndarray, "W"], rows: Int[np.ndarray, "R"]) -> _Pixels:
@@ -258,9 +298,11 @@ def _every(columns: Int[np.ndarray, "W"], rows: Int[np.ndarray, "R"]) -> _Pixels
 
 
 def _batch(num_pixels: int, points_per_pixel: int) -> int:
-    """How many pixels to draw at a time: equal parts, as far as they go."""
+    """How many pixels to draw at a time, of so many."""
     num_batches = -(-num_pixels * points_per_pixel // _BATCH_POINTS)
-    return max(LANES, -(-num_pixels // num_batches))
+    if num_batches == 1:  # the next power of two, so that small pictures share compiled code
+        return max(LANES, 1 << (num_pixels - 1).bit_length())
+    return max(LANES, -(-num_pixels // (2 * num_batches)) * 2)  # even, see `_in_pairs`
 
 
 def _drawn(
@@ -290,21 +332,31 @@ def _drawn(
 
 
 def _mean(
-    population: Program, view: View, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
+    tapes: Tape,
+    view: View,
+    images: tuple[Pyramid, ...],
+    columns: Int[np.ndarray, "B"],
+    rows: Int[np.ndarray, "B"],
 ) -> Float[Array, "B 3"]:
     """The colours of pixels."""
     settings = (view.height, view.width, view.crunch, view.samples, view.jitter)
     where = jnp.asarray(columns), jnp.asarray(rows)
-    return render_pixels(population, jnp.float32(view.z), *where, *settings)[0, :, 0]
+    z = jnp.float32(view.z)
+    return render_pixels(tapes, z, *where, *settings, images=images)[0, :, 0]
 
 
 def _first_look(
-    population: Program, view: View, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
+    tapes: Tape,
+    view: View,
+    images: tuple[Pyramid, ...],
+    columns: Int[np.ndarray, "B"],
+    rows: Int[np.ndarray, "B"],
 ) -> Float[Array, "B 4"]:
     """The mean of a few samples of pixels, and their range in the channel where it is largest."""
     settings = (view.height, view.width, view.crunch, _FIRST_LOOK, view.jitter)
     where = jnp.asarray(columns), jnp.asarray(rows)
-    samples = render_pixels(population, jnp.float32(view.z), *where, *settings, separately=True)
+    z = jnp.float32(view.z)
+    samples = render_pixels(tapes, z, *where, *settings, separately=True, images=images)
     return _summary(samples[0])
 
 

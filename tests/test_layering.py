@@ -17,7 +17,7 @@ ORDER = [
     {"program", "bindings", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
     {"values", "variation", "interpreter.reference", "nets.weights", "objective", "formula_files"}
     | {"interpreter.trace", "polish.pixels"},
-    {"tape", "interpreter.reverse"},
+    {"start_from", "tape", "interpreter.reverse"},
     {"interpreter.codegen"},
     {"interpreter.native", "interpreter.packing", "interpreter.xla", "algorithms.base"},
     {"interpreter.pallas"},

@@ -1,9 +1,11 @@
 """What several commands take: formulas as text or in files, and sizes."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evojax_art.bindings import Bound, bound_with
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, FormulaError, parse
 from evojax_art.formula_files import read_formulas
@@ -34,19 +36,30 @@ class Given:
         expression: the formula.
         look: how its picture was drawn, where it came in one.
         text: all that the picture says of itself; empty where there was none.
+        folder: of the picture.
     """
 
     expression: Expression
     look: Look
     text: dict[str, str]
+    folder: Path = Path()
+
+    def bound(self, bound: Bound) -> Bound:
+        """The pictures that the formula may read, where those given with flags are `bound`.
+
+        Raises:
+            InputError: one that the formula came with is gone, or is not what it was.
+        """
+        return bound_with(bound, self.text, self.folder)
 
 
-def read_given(given: str, *, lenient: bool = False) -> list[Given]:
+def read_given(given: str, *, lenient: bool = False, images: Sequence[str] = ()) -> list[Given]:
     """The formulas that one argument means, at least one.
 
     Args:
         given: a formula as text, or a file: a PNG of ours, text (one a line) or JSON.
         lenient: read formulas as the 1995 program does.
+        images: names of pictures given with flags; see `Given.bound`.
 
     Raises:
         InputError: neither a file nor a formula, or one with a mistake in it.
@@ -56,11 +69,12 @@ def read_given(given: str, *, lenient: bool = False) -> list[Given]:
         len(given) < 256 and path.is_file()
     )
     if is_file:
-        expressions = read_formulas(path, lenient=lenient)
+        expressions = read_formulas(path, lenient=lenient, images=images)
         text = read_png_text(path) if path.suffix.lower() == ".png" else {}
-        return [Given(expression, _look_in(text), text) for expression in expressions]
+        look = _look_in(text)
+        return [Given(expression, look, text, path.parent) for expression in expressions]
     try:
-        return [Given(parse(given, lenient=lenient), Look(), {})]
+        return [Given(parse(given, lenient=lenient, images=images), Look(), {})]
     except FormulaError as error:
         if not re.search(r"[()\s]", given):
             raise InputError(f"{given!r} is no file, and no formula either: {error}") from None

@@ -10,11 +10,12 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from evojax_art.commands.inputs import Look, picture_crop, picture_size, read_given
+from evojax_art.bindings import Bound, bind_images
+from evojax_art.commands.inputs import Given, Look, picture_crop, picture_size, read_given
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression
+from evojax_art.formula import check_images
 from evojax_art.large import View, render_bands, to_bytes
 from evojax_art.ops import Crunch
 from evojax_art.picture import check_writable, png_writer
@@ -24,7 +25,8 @@ from evojax_art.picture import check_writable, png_writer
 class RenderCommand:
     """Draw formulas.
 
-    A PNG of ours says what z, crunch and smoothing it was made with; flags override that.
+    A PNG of ours says what z, crunch and smoothing it was made with, and which photographs its
+    formula reads; flags override that.
 
     Attributes:
         inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON.
@@ -39,6 +41,9 @@ class RenderCommand:
         adaptive: all samples only where the first 2 by 2, or neighbours, differ by more than this,
             of 1; 0 is everywhere, 0.02 hard to tell from it.
         bits: of a channel: 8 or 16.
+        image: NAME=FILE: a photograph that formulas read as the leaf NAME; up to four such flags.
+            NAME:whole=FILE for all of it, not its middle as in 1995: drawn at its own size, with
+            one sample, the bare leaf then is the photograph.
         lenient: read formulas as the 1995 program does, never complaining.
     """
 
@@ -53,6 +58,7 @@ class RenderCommand:
     jitter: bool = False
     adaptive: float = 0.0
     bits: Literal[8, 16] = 8
+    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     lenient: bool = False
 
 
@@ -60,17 +66,25 @@ def render(flags: list[str]) -> None:
     """The command."""
     command = parse_flags(RenderCommand, flags, "evojax-art render")
     keep_compiled()
-    jobs = [job for text in command.inputs for job in read_given(text, lenient=command.lenient)]
+    flagged = bind_images(command.image)
+    jobs = [
+        job
+        for text in command.inputs
+        for job in read_given(text, lenient=command.lenient, images=flagged.names)
+    ]
     if not jobs:
         raise InputError("render: give a formula or a file")
+    bounds = [job.bound(flagged) for job in jobs]
+    for job, bound in zip(jobs, bounds, strict=True):
+        check_images(job.expression, len(bound.names))
     views = [_view(job.look, command) for job in jobs]
     paths = _paths(command.out, len(jobs))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for given, view, path in zip(jobs, views, paths, strict=True):
+        for given, bound, view, path in zip(jobs, bounds, views, paths, strict=True):
             task = progress.add_task(path.name, total=1.0)
             progress_fn = partial(_update, progress, task)
-            _draw(given.expression, view, command.bits, path, progress_fn)
+            _draw(given, bound, view, command.bits, path, progress_fn)
             progress.remove_task(task)
     print(paths[0].parent if len(jobs) > 1 else paths[0])
 
@@ -80,7 +94,8 @@ def _update(progress: Progress, task: TaskID, share: float) -> None:
 
 
 def _draw(
-    expression: Expression,
+    given: Given,
+    bound: Bound,
     view: View,
     bits: Literal[8, 16],
     path: Path,
@@ -88,7 +103,7 @@ def _draw(
 ) -> None:
     left, top, width, height = view.part
     text = {
-        "formula": expression,
+        "formula": given.expression,
         "z": view.z,
         "crunch": view.crunch,
         "smooth": view.smooth,
@@ -100,8 +115,10 @@ def _draw(
         text["adaptive"] = view.adaptive
     if view.crop:
         text["crop"] = f"{left},{top},{width},{height} of {view.width}x{view.height}"
+    text |= bound.chunk(given.expression)
     with png_writer(path, width, height, text) as write_fn:
-        for band in render_bands(expression, view, progress_fn=progress_fn):
+        bands = render_bands(given.expression, view, progress_fn=progress_fn, images=bound.pyramids)
+        for band in bands:
             write_fn(to_bytes(band, bits))
 
 
