@@ -19,14 +19,12 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.errors import InputError
-from evojax_art.goals import Goal
 from evojax_art.interpreter import reverse
-from evojax_art.nets.base import Classifier
-from evojax_art.objective import Metrics, ObjectiveConfig, assess
-from evojax_art.ops import CONSTANT
+from evojax_art.judge import Fixed, Judge
+from evojax_art.objective import Metrics
+from evojax_art.ops import CONSTANT, Coordinates
 from evojax_art.polish.drawing import ValueFn, draw, moved, scene_points
 from evojax_art.program import Program
-from evojax_art.render import render
 from evojax_art.scene import SceneConfig
 
 _REACH, _LEAST = 0.3, 0.1
@@ -78,18 +76,6 @@ class ClimbConfig:
         return optax.with_extra_args_support(optax.adam(schedule, b2=0.99))
 
 
-class Judgement(NamedTuple):
-    """What evolution would say of programs.
-
-    Attributes:
-        fitness: by the whole objective.
-        metrics: beside it.
-    """
-
-    fitness: Float[Array, "P"]
-    metrics: Metrics
-
-
 class ClimbState(NamedTuple):
     """P formulas on their way.
 
@@ -98,7 +84,8 @@ class ClimbState(NamedTuple):
         offset: from there, of every constant; zero elsewhere.
         optimizer: its state.
         best: the best seen of each by exact evaluation.
-        judgement: of those.
+        fitness: of those.
+        metrics: of those.
         step: steps taken.
     """
 
@@ -106,121 +93,99 @@ class ClimbState(NamedTuple):
     offset: Float[Array, "P L 4"]
     optimizer: Any
     best: Program
-    judgement: Judgement
+    fitness: Float[Array, "P"]
+    metrics: Metrics
     step: Int[Array, ""]
 
 
 class Climber:
-    """The functions of a climb, traceable; the network comes with each call.
+    """The functions of a climb, traceable.
 
     Args:
-        goal: what is wanted.
-        objective: how fitness is composed.
-        scene: the pictures; their size must be settled.
+        judge: of the formulas.
         config: how to climb.
         value_fn: how formulas are evaluated with gradients.
     """
 
-    def __init__(
-        self,
-        goal: Goal,
-        objective: ObjectiveConfig,
-        scene: SceneConfig,
-        config: ClimbConfig,
-        value_fn: ValueFn = reverse.interpret,
-    ):
-        self._goal = goal
-        self._objective = objective
-        self._scene = scene
+    def __init__(self, judge: Judge, config: ClimbConfig, value_fn: ValueFn = reverse.interpret):
+        self._judge = judge
         self._config = config
         self._value_fn = value_fn
 
-    def judge(self, net: Classifier, population: Program) -> Judgement:
-        """The exact evaluation."""
-        scene = self._scene
-        images = render(
-            population,
-            scene.size,
-            scene.size,
-            scene.z,
-            scene.crunch,
-            scene.smooth,
-            samples=scene.samples,
-        )
-        return Judgement(*assess(images, net, self._goal, self._objective))
-
-    def init(self, net: Classifier, population: Program) -> ClimbState:
+    def init(self, population: Program, fixed: Fixed) -> ClimbState:
         """The state before the first step; constants must be free."""
         offset = jnp.zeros_like(population.constant)
+        fitness, metrics = self._exactly(population, fixed)
         return ClimbState(
             start=population,
             offset=offset,
             optimizer=jax.vmap(self._config.transform.init)(offset),
             best=population,
-            judgement=self.judge(net, population),
+            fitness=fitness,
+            metrics=metrics,
             step=jnp.int32(0),
         )
 
     def climb(
-        self, net: Classifier, state: ClimbState, key: Key[Array, ""], num_steps: int, coarse: bool
+        self, state: ClimbState, fixed: Fixed, key: Key[Array, ""], num_steps: int, coarse: bool
     ) -> ClimbState:
         """Some steps, then an exact evaluation.
 
         Args:
-            net: the judge.
             state: consumed.
+            fixed: of the judge.
             key: of the cameras.
             num_steps: steps.
             coarse: whether on pictures of half the size.
         """
-        size = -(-self._scene.size // 2) if coarse else self._scene.size
-        scene = replace(self._scene, size=size)
+        config, scene = self._config, self._judge.scene
+        scene = replace(scene, size=-(-scene.size // 2)) if coarse else scene
         at = scene_points(scene)
-        config = self._config
-        advance = self._lbfgs if config.optimizer == "lbfgs" else self._adam
+        advance_fn = self._lbfgs if config.optimizer == "lbfgs" else self._adam
 
         def step(state: ClimbState, key: Key[Array, ""]):
-            count = state.offset.shape[0]
-            still = config.optimizer == "lbfgs"
-            calm = jnp.where(still, 0.0, 1 - state.step / config.steps)
-            here = moved(
-                key, at, count, config.shift * calm, config.scale * calm, config.turn * calm
-            )
-            offset, optimizer = advance(net, scene, state, here)
+            calm = 0.0 if config.optimizer == "lbfgs" else 1 - state.step / config.steps
+            spans = (config.shift * calm, config.scale * calm, config.turn * calm)
+            here = moved(key, at, state.offset.shape[0], *spans)
+            offset, optimizer = advance_fn(state, fixed, scene, here)
             return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
 
         state, _ = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-        return self._keep_best(net, state)
+        return self._keep_best(state, fixed)
 
-    def _keep_best(self, net: Classifier, state: ClimbState) -> ClimbState:
+    def _exactly(self, population: Program, fixed: Fixed) -> tuple[Float[Array, "P"], Metrics]:
+        return self._judge.assess(self._judge.draw(population, fixed), fixed)
+
+    def _keep_best(self, state: ClimbState, fixed: Fixed) -> ClimbState:
         candidate = displaced(state.start, state.offset)
-        judgement = self.judge(net, candidate)
-        better = judgement.fitness > state.judgement.fitness
+        fitness, metrics = self._exactly(candidate, fixed)
+        better = fitness > state.fitness
 
         def choose(new: Array, old: Array) -> Array:
             return jnp.where(better.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
 
-        return state._replace(
-            best=jax.tree.map(choose, candidate, state.best),
-            judgement=jax.tree.map(choose, judgement, state.judgement),
+        best, fitness, metrics = jax.tree.map(
+            choose, (candidate, fitness, metrics), (state.best, state.fitness, state.metrics)
         )
+        return state._replace(best=best, fitness=fitness, metrics=metrics)
 
-    def _losses(self, net: Classifier, scene: SceneConfig, start: Program, offset, at):
+    def _losses(
+        self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, scene: SceneConfig, at
+    ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
-        objective = replace(self._objective, scale="log_odds", noise_gate=0.0)
         images = draw(displaced(start, offset), scene, at, self._value_fn)
-        return -assess(images, net, self._goal, objective)[0]
+        return -self._judge.slope(images, fixed)
 
-    def _adam(self, net, scene, state: ClimbState, at):
+    def _adam(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
         def total(offset):
-            return jnp.sum(self._losses(net, scene, state.start, offset, at))
+            return jnp.sum(self._losses(state.start, offset, fixed, scene, at))
 
         gradient = jax.grad(total)(state.offset)
-        update_fn = jax.vmap(self._config.transform.update)
-        updates, optimizer = update_fn(gradient, state.optimizer)
+        updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
         return state.offset + updates, optimizer
 
-    def _lbfgs(self, net, scene, state: ClimbState, at):
+    def _lbfgs(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
+        """Formula by formula: each has a line to search."""
         transform = self._config.transform
 
         def one(row):
@@ -228,15 +193,14 @@ class Climber:
 
             def loss(offset):
                 alone = jax.tree.map(lambda t: t[None], (start, offset, at))
-                return self._losses(net, scene, *alone)[0]
+                return self._losses(alone[0], alone[1], fixed, scene, alone[2])[0]
 
             value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
             updates, optimizer = transform.update(
                 gradient, optimizer, offset, value=value, grad=gradient, value_fn=loss
             )
-            moved_to = offset + updates
-            sound = jnp.all(jnp.isfinite(moved_to))
-            return jnp.where(sound, moved_to, offset), optimizer
+            sound = jnp.all(jnp.isfinite(updates))
+            return offset + jnp.where(sound, updates, 0), optimizer
 
         return jax.lax.map(one, (state.start, state.offset, state.optimizer, at))
 
