@@ -11,7 +11,7 @@ code that is compiled once for all of them.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from evojax_art.bindings import Bound
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, Node, constant_node
+from evojax_art.formula import Expression, Node, check_images, constant_node
 from evojax_art.large import View, render_bands, to_bytes
 from evojax_art.ops import SUBST, Coordinates, Crunch, Op
 from evojax_art.program import Program, encode, take, to_expressions
@@ -50,10 +51,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Actor:
-    """A formula in a movie, and how it is drawn."""
+    """A formula in a movie.
+
+    Attributes:
+        expression: the formula.
+        look: how it is drawn.
+        bound: the pictures that it reads.
+
+    Raises:
+        InputError: it reads a picture that is not bound.
+    """
 
     expression: Expression
     look: Look = Look()
+    bound: Bound = field(default_factory=Bound)
+
+    def __post_init__(self):
+        check_images(self.expression, len(self.bound.names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +169,8 @@ def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     programs = _encode([actor.expression for actor in actors])
 
     def draw(which: Int[np.ndarray, "B"], z: Float[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
-        look = actors[which[0]].look
-        return _draw(config, look, take(programs, which), z + look.middle)
+        actor = actors[which[0]]
+        return _draw(config, actor, take(programs, which), z + actor.look.middle)
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         shown = draw(plan.formula[index], plan.z[index])
@@ -168,8 +182,7 @@ def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
 
     def describe(number: int) -> dict[str, object]:
         actor = actors[plan.formula[number]]
-        z = plan.z[number] + actor.look.middle
-        return _description(actor.expression, config, actor.look, z)
+        return _description(config, actor, plan.z[number] + actor.look.middle)
 
     batches = _batches(config, plan.formula * 2 + (plan.weight_before > 0))
     return Movie(len(plan.z), _frames(batches, colours_fn), describe)
@@ -203,14 +216,8 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     """
     if len(actors) < 2:
         raise InputError("morph: give two formulas or more, which differ in their constants alone")
-    look = actors[0].look
     for number, actor in enumerate(actors[1:], 2):
-        _check_match(actors[0].expression, actor.expression, number)
-        if (actor.look.crunch, actor.look.smooth) != (look.crunch, look.smooth):
-            raise InputError(
-                f"morph: formulas 1 and {number} have different colours; say which with --crunch "
-                "and --smooth"
-            )
+        _check_match(actors[0], actor, number)
     place, z = morph_schedule(config, len(actors))
     left = np.minimum(np.floor(place).astype(int), len(actors) - (1 if config.loop else 2))
     right, share = (left + 1) % len(actors), (place - left)[:, None, None]
@@ -222,11 +229,11 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     z = z + (1 - share[:, 0, 0]) * middle[left] + share[:, 0, 0] * middle[right]
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
-        return _draw(config, look, take(population, index), z[index])
+        return _draw(config, actors[0], take(population, index), z[index])
 
     def describe(number: int) -> dict[str, object]:
-        (expression,) = to_expressions(take(population, np.array([number])))
-        return _description(expression, config, look, z[number])
+        (expression,) = _expressions(actors[0], take(population, np.array([number])))
+        return _description(config, replace(actors[0], expression=expression), z[number])
 
     return Movie(len(z), _frames(_batches(config, np.zeros(len(z))), colours_fn), describe)
 
@@ -284,8 +291,18 @@ def _lifted(expression: Expression) -> Expression:
     return Expression(tuple(node if c is None else constant_node(c) for node, c in pairs))
 
 
-def _check_match(first: Expression, other: Expression, number: int) -> None:
-    builds = [[node.op for node in _lifted(item).postfix] for item in (first, other)]
+def _check_match(first: Actor, other: Actor, number: int) -> None:
+    looks = [(actor.look.crunch, actor.look.smooth) for actor in (first, other)]
+    if looks[0] != looks[1]:
+        raise InputError(
+            f"morph: formulas 1 and {number} have different colours; say which with --crunch "
+            "and --smooth"
+        )
+    if first.bound.sources != other.bound.sources:
+        raise InputError(
+            f"morph: formulas 1 and {number} read different pictures; bind them with --image"
+        )
+    builds = [[node.op for node in _lifted(one.expression).postfix] for one in (first, other)]
     if builds[0] == builds[1]:
         return
     ours, theirs = next(
@@ -298,16 +315,19 @@ def _check_match(first: Expression, other: Expression, number: int) -> None:
     )
 
 
-def _description(
-    expression: Expression, config: MovieConfig, look: Look, z: float
-) -> dict[str, object]:
+def _description(config: MovieConfig, actor: Actor, z: float) -> dict[str, object]:
     return {
-        "formula": expression,
+        "formula": actor.expression,
         "samples": config.samples,
         "z": float(z),
-        "crunch": look.crunch,
-        "smooth": look.smooth,
+        "crunch": actor.look.crunch,
+        "smooth": actor.look.smooth,
+        **actor.bound.chunk(actor.expression),
     }
+
+
+def _expressions(actor: Actor, population: Program) -> list[Expression]:
+    return to_expressions(population, actor.bound.names)
 
 
 def _batches(config: MovieConfig, kind: np.ndarray) -> Iterator[tuple[Int[np.ndarray, "B"], int]]:
@@ -336,15 +356,15 @@ def _frames(
 
 
 def _draw(
-    config: MovieConfig, look: Look, population: Program, z: Float[np.ndarray, "B"]
+    config: MovieConfig, actor: Actor, population: Program, z: Float[np.ndarray, "B"]
 ) -> Float[Array, "B H W 3"]:
-    """Frames of programs, each at its own z."""
-    size = config.height, config.width
+    """Frames of programs that stand for an actor, each at its own z."""
+    size, look, images = (config.height, config.width), actor.look, actor.bound.pyramids
     if math.prod(size) * config.samples**2 <= _FRAME_POINTS:
         settings = (*size, look.crunch, look.smooth, config.samples)
-        return _draw_batch(population, jnp.asarray(z, jnp.float32), *settings)
+        return _draw_batch(population, jnp.asarray(z, jnp.float32), images, *settings)
     frames = []
-    for expression, at in zip(to_expressions(population), z, strict=True):
+    for expression, at in zip(_expressions(actor, population), z, strict=True):
         view = View(
             height=config.height,
             width=config.width,
@@ -353,15 +373,16 @@ def _draw(
             smooth=look.smooth,
             samples=config.samples,
         )
-        frames.append(np.concatenate(list(render_bands(expression, view))))
+        frames.append(np.concatenate(list(render_bands(expression, view, images=images))))
     return jnp.asarray(np.stack(frames))
 
 
 @partial(jax.jit, static_argnames=("height", "width", "crunch", "smooth", "samples"))
-def _draw_batch(population, z, height, width, crunch, smooth, samples):
+def _draw_batch(population, z, images, height, width, crunch, smooth, samples):
     def draw(one: tuple[Program, Float[Array, ""]]) -> Float[Array, "H W 3"]:
         program, at = one
         alone = jax.tree.map(lambda field: field[None], program)
-        return render(alone, height, width, at, crunch, smooth, samples=samples)[0]
+        settings = height, width, at, crunch, smooth
+        return render(alone, *settings, samples=samples, images=images)[0]
 
     return jax.lax.map(draw, (population, z))

@@ -12,6 +12,7 @@ from PIL import Image
 
 import evojax_art as ea
 from evojax_art import movie as movie_module
+from evojax_art.bindings import Bound, bind_images
 from evojax_art.cli import main
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
@@ -45,9 +46,10 @@ def actors(*formulas):
     return [Actor(parse(formula)) for formula in formulas]
 
 
-def picture(formula, z, crunch="sigmoid", smooth=False):
+def picture(formula, z, crunch="sigmoid", smooth=False, bound=Bound()):  # noqa: B008
     """Colours by the reference interpreter, with a blur of our own: [9, 12, 3] float64."""
-    value = ea.evaluate(ea.encode([formula]), 9, 12, z, implementation="reference")[0]
+    population = ea.encode([formula], images=bound.names)
+    value = ea.evaluate(population, 9, 12, z, implementation="reference", images=bound.pyramids)[0]
     colours = crunch_of(np, value[..., 1:], crunch)
     if not smooth:
         return colours
@@ -79,6 +81,15 @@ def read_mp4(path):
     size = printed.split("yuv420p")[1].split("x")
     width, height = int(size[0].split()[-1]), int(size[1].split()[0].strip(","))
     return np.frombuffer(result.stdout, np.uint8).reshape(-1, height, width, 3), printed
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    rows, columns = np.mgrid[:40, :60]
+    field = 128 + 120 * np.stack([np.sin(rows / 9), np.cos(columns / 7), np.sin(rows / 5)], -1)
+    path = tmp_path / "photograph.png"
+    Image.fromarray(field.astype(np.uint8)).save(path)
+    return path
 
 
 # --- what is in which frame
@@ -214,6 +225,13 @@ def test_morph_needs_two_formulas_of_one_look():
         morph(config(), actors("x"))
     pair = [Actor(parse("i")), Actor(parse("j"), Look(crunch="1995"))]
     with pytest.raises(InputError, match="1 and 2 have different colours"):
+        morph(config(), pair)
+
+
+def test_morph_needs_formulas_that_read_the_same_pictures(photograph):
+    bound = [bind_images([f"cat={photograph}"]), bind_images([f"cat:whole={photograph}"])]
+    pair = [Actor(parse("cat", images=["cat"]), bound=one) for one in bound]
+    with pytest.raises(InputError, match="1 and 2 read different pictures"):
         morph(config(), pair)
 
 
@@ -403,6 +421,9 @@ MISTAKES = {
     "x --out absent/frames": "cannot write folder absent/frames",
     "x --out plain": "cannot write frames into plain: it is a file",
     "absent.png": "absent.png",
+    "image1": "reads picture 1",
+    "x --image cat=absent.jpg": "cannot read picture absent.jpg",
+    "x --image absent.jpg": "NAME=FILE",
     "x --morph": "give two formulas",
     "( exp x ) ( isin x ) --morph": "differ in more than constants: exp there, isin here",
 }
@@ -439,6 +460,16 @@ def test_command_keeps_the_look_of_a_png(tmp_path, capsys):
         text = read_png_text(path)  # from which any frame can be drawn again by itself
         assert float(text["z"]) == z
         assert (text["formula"], text["crunch"], text["smooth"]) == (MOVING, "1995", "True")
+
+
+def test_formulas_may_read_photographs(tmp_path, photograph):
+    formula, folder, flag = "( + cat x_iy )", tmp_path / "frames", f"cat={photograph}"
+    assert main(["movie", formula, "--image", flag, *FLAGS, "--out", str(folder)]) == 0
+    first, *_, last = sorted(folder.iterdir())
+    for path, z in ((first, -0.5), (last, 0.5)):
+        with Image.open(path) as image:
+            assert_shows(np.asarray(image), picture(formula, z, bound=bind_images([flag])))
+        assert json.loads(read_png_text(path)["images"])["cat"]["file"] == str(photograph)
 
 
 def test_stills_are_written_and_said_so(tmp_path, capsys):

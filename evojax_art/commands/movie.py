@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from evojax_art.bindings import Bound, bind_images
 from evojax_art.commands.inputs import Given, picture_size, read_given
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
@@ -53,6 +54,8 @@ class MovieCommand:
         crunch: colours; 1995 is black beyond +-30.
         smooth: the original's plus-shaped blur.
         samples: n by n samples per pixel.
+        image: NAME=FILE: a photograph that formulas read as the leaf NAME, NAME:whole=FILE for all
+            of it; see `evojax-art render --help`.
         lenient: read formulas as the 1995 program does, never complaining.
     """
 
@@ -69,6 +72,7 @@ class MovieCommand:
     crunch: Crunch | None = None
     smooth: bool = False
     samples: int = 2
+    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     lenient: bool = False
 
 
@@ -88,10 +92,15 @@ def movie(flags: list[str]) -> None:
         fade=command.fade,
         loop=command.loop,
     )
-    given = [one for text in command.inputs for one in read_given(text, lenient=command.lenient)]
+    flagged = bind_images(command.image)
+    given = [
+        one
+        for text in command.inputs
+        for one in read_given(text, lenient=command.lenient, images=flagged.names)
+    ]
     if not given:
         raise InputError("movie: give a formula or a file")
-    actors = [_actor(one, command) for one in given]
+    actors = [_actor(one, command, one.bound(flagged)) for one in given]
     pictures = (morph if command.morph else film)(config, actors)
     check_video(command.out, command.fps)
     if not command.morph:
@@ -102,6 +111,8 @@ def movie(flags: list[str]) -> None:
         else [str(actor.expression) for actor in actors],
         "command": "evojax-art movie",
     }
+    for actor in actors:
+        said |= actor.bound.chunk(actor.expression)
     console = Console(stderr=True)
     with _progress(console) as progress:
         frames = _counted(pictures.frames, progress, pictures.num_frames)
@@ -115,13 +126,13 @@ def movie(flags: list[str]) -> None:
     print(command.out)
 
 
-def _actor(given: Given, command: MovieCommand) -> Actor:
+def _actor(given: Given, command: MovieCommand, bound: Bound) -> Actor:
     look = Look(
         middle=given.look.z,
         crunch=command.crunch or given.look.crunch,
         smooth=given.look.smooth or command.smooth,
     )
-    return Actor(given.expression, look)
+    return Actor(given.expression, look, bound)
 
 
 def _tell_stills(config: MovieConfig, actors: list[Actor]) -> None:
