@@ -166,7 +166,9 @@ class Mount2015:
             breed_subst(keys[2], host, donor),
             crossover(keys[2], host, donor),
         )
-        bred = either(mutates < self.mutation, mutate_point(keys[3], bred, 0.5), bred)
+        bred = either(
+            mutates < self.mutation, mutate_point(keys[3], bred, 0.5, self.growth.images), bred
+        )
         fresh = grow(keys[4], host.capacity, self.growth)
         if state.archive is not None:
             number = state.archive.length.shape[0]
