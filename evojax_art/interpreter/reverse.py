@@ -10,12 +10,14 @@ Gradients are finite by the rule of `trace`.
 Nothing is shared between nodes: a constant that is equal to another now may not be so tomorrow.
 """
 
+from functools import partial
 from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evojax_art.images import Pyramid
 from evojax_art.interpreter import reverse_xla
 from evojax_art.ops import Coordinates
 from evojax_art.program import Program
@@ -24,33 +26,44 @@ from evojax_art.values import NONE, read_nodes
 _LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 
 
-@jax.custom_vjp
-def interpret(population: Program, at: Coordinates) -> Float[Array, "P 4 T"]:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def interpret(
+    population: Program, at: Coordinates, images: tuple[Pyramid, ...] = (), samples: int = 1
+) -> Float[Array, "P 4 T"]:
     """The values of P programs at T points each, differentiable in `constant` alone.
 
     Args:
         population: P programs.
         at: coordinates, each [P, T] float32; they have no gradient.
+        images: pictures that formulas read, see `images`.
+        samples: points of a pixel.
     """
-    tiles, num_points = _in_tiles(at)
-    values = _implementation().value(population, *_operands(population), tiles)
+    tiles, num_points = _in_tiles(at, images)
+    operands = _operands(population)
+    if images:
+        values = reverse_xla.value(population, *operands, tiles, images, samples)
+    else:
+        values = _implementation().value(population, *operands, tiles)
     return values.reshape(*values.shape[:2], -1)[..., :num_points]
 
 
-def _with_residuals(population: Program, at: Coordinates):
+def _with_residuals(population: Program, at: Coordinates, images, samples: int):
     # Values are computed again backward: to keep them would take 16 bytes a node and point.
-    return interpret(population, at), (population, at)
+    return interpret(population, at, images, samples), (population, at, images)
 
 
-def _backward(residuals, cotangent: Float[Array, "P 4 T"]):
-    population, at = residuals
-    tiles, num_points = _in_tiles(at)
+def _backward(samples: int, residuals, cotangent: Float[Array, "P 4 T"]):
+    population, at, images = residuals
+    tiles, num_points = _in_tiles(at, images)
     padding = tiles.x.shape[1] * tiles.x.shape[2] - num_points
     padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, padding)))
     cotangent = padded.reshape(*padded.shape[:2], *tiles.x.shape[1:])
-    pullback = _implementation().pullback
-    constants = pullback(population, *_operands(population), tiles, cotangent)
-    return Program(None, constants, None), None  # pyright: ignore
+    given = (population, *_operands(population), tiles)
+    if images:
+        constants = reverse_xla.pullback(*given, cotangent, images, samples)
+    else:
+        constants = _implementation().pullback(*given, cotangent)
+    return Program(None, constants, None), None, None  # pyright: ignore
 
 
 interpret.defvjp(_with_residuals, _backward)
@@ -72,10 +85,11 @@ def _operands(population: Program) -> tuple[Int[Array, "P L"], Int[Array, "P L"]
     return jnp.where(nodes.arity > 0, nodes.left, frame), nodes.right
 
 
-def _in_tiles(at: Coordinates) -> tuple[Coordinates, int]:
+def _in_tiles(at: Coordinates, images: tuple[Pyramid, ...]) -> tuple[Coordinates, int]:
     """Coordinates [P, N, T], the last points repeated to fill the last tile; and how many count."""
     num_formulas, num_points = at.x.shape
-    tile = min(_implementation().TILE, -(-num_points // _LANES) * _LANES)
+    implementation = reverse_xla if images else _implementation()
+    tile = min(implementation.TILE, -(-num_points // _LANES) * _LANES)
     padding = -num_points % tile
     padded = (jnp.pad(t, ((0, 0), (0, padding)), mode="edge") for t in at)
     return Coordinates(*(t.reshape(num_formulas, -1, tile) for t in padded)), num_points

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evojax_art.images import Pyramid, leaf_value
 from evojax_art.interpreter.trace import drop_wild
 from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST, Coordinates, Op, Quaternion
 from evojax_art.program import Program
 
 TILE = 1 << 30  # all points at once
+Images = tuple[Pyramid, ...]
 Values = Float[Array, "M 4 N T"]
 
 
@@ -22,11 +24,13 @@ def value(
     first: Int[Array, "P L"],
     second: Int[Array, "P L"],
     at: Coordinates,
+    images: Images = (),
+    samples: int = 1,
 ) -> Float[Array, "P 4 N T"]:
     """Values of P programs at coordinates [P, N, T]; see `native_reverse.value`."""
 
     def one(program, first, second, at):
-        return _forward(program, first, second, at)[program.length - 1]
+        return _forward(program, first, second, at, images, samples)[program.length - 1]
 
     return _for_each(one, program, first, second, at)
 
@@ -37,9 +41,15 @@ def pullback(
     second: Int[Array, "P L"],
     at: Coordinates,
     cotangent: Float[Array, "P 4 N T"],
+    images: Images = (),
+    samples: int = 1,
 ) -> Float[Array, "P L 4"]:
     """The cotangents of their constants."""
-    return _for_each(_backward, program, first, second, at, cotangent)
+
+    def one(*given):
+        return _backward(*given, images, samples)
+
+    return _for_each(one, program, first, second, at, cotangent)
 
 
 def _for_each(fn: Callable[..., Array], *operands) -> Array:
@@ -48,9 +58,11 @@ def _for_each(fn: Callable[..., Array], *operands) -> Array:
     return jax.vmap(fn)(*operands)
 
 
-def _forward(program: Program, first, second, at: Coordinates) -> Values:
+def _forward(
+    program: Program, first, second, at: Coordinates, images: Images, samples: int
+) -> Values:
     """Every node's value; behind them the picture's own coordinates as a frame."""
-    branches = [_branch(op) for op in OPS]
+    branches = [_branch(op, images, samples) for op in OPS]
     frame = jnp.stack([*at, jnp.zeros_like(at.x)])
     values = jnp.zeros((program.capacity + 1, *frame.shape), frame.dtype).at[-1].set(frame)
 
@@ -69,10 +81,16 @@ def _forward(program: Program, first, second, at: Coordinates) -> Values:
 
 
 def _backward(
-    program: Program, first, second, at: Coordinates, cotangent: Float[Array, "4 N T"]
+    program: Program,
+    first,
+    second,
+    at: Coordinates,
+    cotangent: Float[Array, "4 N T"],
+    images: Images,
+    samples: int,
 ) -> Float[Array, "L 4"]:
-    values = _forward(program, first, second, at)
-    branches = [_pullback(op) for op in OPS]
+    values = _forward(program, first, second, at, images, samples)
+    branches = [_pullback(op, images, samples) for op in OPS]
 
     def step(state):
         index, cotangents, constants = state
@@ -94,7 +112,7 @@ def _backward(
     return jax.lax.while_loop(lambda state: state[0] >= 0, step, state)[-1]
 
 
-def _branch(op: Op) -> Callable[..., Float[Array, "4 N T"]]:
+def _branch(op: Op, images: Images, samples: int) -> Callable[..., Float[Array, "4 N T"]]:
     """A node's value: `(first, second, constant [4], is_own) -> [4, N, T]`.
 
     For a leaf `first` is its frame, wrapped unless it is the picture's own.
@@ -110,15 +128,16 @@ def _branch(op: Op) -> Callable[..., Float[Array, "4 N T"]]:
         if op.arity:
             operands = (Quaternion(*first), Quaternion(*second))[: op.arity]
             return jnp.stack(op.fn(jnp, *operands))
-        x, y, z, _ = (t - jnp.where(is_own, 0, jnp.floor(t + 0.5)) for t in first)
-        return jnp.stack(op.fn(jnp, Coordinates(x, y, z)))
+        frame = Coordinates(*first[:3])
+        here = Coordinates(*(t - jnp.where(is_own, 0, jnp.floor(t + 0.5)) for t in frame))
+        return jnp.stack(leaf_value(jnp, op, images, here, frame, samples))
 
     return apply
 
 
-def _pullback(op: Op):
+def _pullback(op: Op, images: Images, samples: int):
     """From a value's cotangent to those of both operands and of the constant."""
-    branch = _branch(op)
+    branch = _branch(op, images, samples)
 
     def apply(first, second, constant, is_own, cotangent):
         if op.opcode == CONSTANT:

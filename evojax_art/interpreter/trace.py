@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from evojax_art.formula import Expression
+from evojax_art.images import Pyramid, leaf_value
 from evojax_art.ops import CONSTANT, SUBST, Coordinates, Quaternion, wrap_coordinates
 
 LARGEST_COTANGENT = 1e12
@@ -44,20 +45,28 @@ finite_gradient.defvjp(lambda value: (value, None), lambda _, cotangent: (drop_w
 
 
 def trace(
-    expression: Expression,
+    expression: Expression, images: Sequence[Pyramid] = (), samples: int = 1
 ) -> Callable[[Float[Array, "C 4"], Coordinates], Quaternion]:
     """The function of one formula whose C constants are free.
 
     Args:
         expression: its `q` leaves are the constants, in postfix order; named ones stay as they are.
+        images: pictures that it reads, see `images`.
+        samples: points of a pixel.
 
     Returns:
         `(constants, at) -> value`; coordinates are arrays of one shape, any float dtype.
     """
-    return partial(_run, expression)
+    return partial(_run, expression, images, samples)
 
 
-def _run(expression: Expression, constants: Float[Array, "C 4"], at: Coordinates) -> Quaternion:
+def _run(
+    expression: Expression,
+    images: Sequence[Pyramid],
+    samples: int,
+    constants: Float[Array, "C 4"],
+    at: Coordinates,
+) -> Quaternion:
     values: list[Quaternion] = []
     number_of: dict[tuple, int] = {}  # of a value, by what it is: equal subtrees have one
     number: list[int] = []  # of each node's value
@@ -78,8 +87,9 @@ def _run(expression: Expression, constants: Float[Array, "C 4"], at: Coordinates
             elif op.arity:
                 value = op.fn(jnp, *(values[operand] for operand in below))
             else:
+                unwrapped = at if frame is None else Coordinates(*values[frame][:3])
                 here = at if frame is None else wrap_coordinates(jnp, values[frame])
-                value = op.fn(jnp, here)
+                value = leaf_value(jnp, op, images, here, unwrapped, samples)
             number_of[what] = len(values)
             values.append(finite_gradient(value))
         number.append(number_of[what])

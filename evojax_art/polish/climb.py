@@ -115,7 +115,7 @@ class Climber:
     def init(self, population: Program, fixed: Fixed) -> ClimbState:
         """The state before the first step; constants must be free."""
         offset = jnp.zeros_like(population.constant)
-        fitness, metrics = self._exactly(population, fixed)
+        fitness, metrics = self.judge(population, fixed)
         return ClimbState(
             start=population,
             offset=offset,
@@ -153,12 +153,13 @@ class Climber:
         state, _ = jax.lax.scan(step, state, jax.random.split(key, num_steps))
         return self._keep_best(state, fixed)
 
-    def _exactly(self, population: Program, fixed: Fixed) -> tuple[Float[Array, "P"], Metrics]:
+    def judge(self, population: Program, fixed: Fixed) -> tuple[Float[Array, "P"], Metrics]:
+        """Exact fitness and metrics."""
         return self._judge.assess(self._judge.draw(population, fixed), fixed)
 
     def _keep_best(self, state: ClimbState, fixed: Fixed) -> ClimbState:
         candidate = displaced(state.start, state.offset)
-        fitness, metrics = self._exactly(candidate, fixed)
+        fitness, metrics = self.judge(candidate, fixed)
         better = fitness > state.fitness
 
         def choose(new: Array, old: Array) -> Array:
@@ -173,7 +174,7 @@ class Climber:
         self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, scene: SceneConfig, at
     ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
-        images = draw(displaced(start, offset), scene, at, self._value_fn)
+        images = draw(displaced(start, offset), scene, at, fixed.images, self._value_fn)
         return -self._judge.slope(images, fixed)
 
     def _adam(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):

@@ -9,19 +9,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from evojax_art.formula import Expression
+from evojax_art.images import Pyramid
 from evojax_art.interpreter import reverse
-from evojax_art.ops import Coordinates, crunch
+from evojax_art.interpreter.trace import trace
+from evojax_art.ops import CONSTANT, Coordinates, crunch
 from evojax_art.program import Program
 from evojax_art.render import pixel_coordinates, sample_points, smooth_plus
 from evojax_art.scene import SceneConfig
 
-ValueFn = Callable[[Program, Coordinates], Float[Array, "P 4 T"]]
+ValueFn = Callable[[Program, Coordinates, tuple[Pyramid, ...], int], Float[Array, "P 4 T"]]
 
 
 def draw(
     population: Program,
     scene: SceneConfig,
     at: Coordinates,
+    images: tuple[Pyramid, ...] = (),
     value_fn: ValueFn = reverse.interpret,
 ) -> Float[Array, "P S S 3"]:
     """Pictures of a population, differentiable in its constants.
@@ -30,15 +34,28 @@ def draw(
         population: P programs.
         scene: how they are drawn; its size must be settled.
         at: where, each [T] as `scene_points` gives them, or [P, T].
-        value_fn: evaluates the population, for example by a `trace`.
+        images: pictures that formulas read.
+        value_fn: evaluates the population: `reverse.interpret`, or `traced`.
     """
     count = population.length.shape[0]
     everywhere = Coordinates(*(jnp.broadcast_to(t, (count, t.shape[-1])) for t in at))
-    value = value_fn(population, everywhere)
+    value = value_fn(population, everywhere, images, scene.samples**2)
     colours = crunch(jnp, value[:, 1:], scene.crunch)
     pixels = colours.reshape(count, 3, scene.samples**2, -1).mean(axis=2)
     pictures = pixels.transpose(0, 2, 1).reshape(count, scene.size, scene.size, 3)
     return smooth_plus(pictures) if scene.smooth else pictures
+
+
+def traced(expression: Expression) -> ValueFn:
+    """Evaluates copies of one formula whose constants differ, by its straight-line trace."""
+    places = [n for n, (op, _) in enumerate(expression.postfix) if op.opcode == CONSTANT]
+
+    def value(population: Program, at: Coordinates, images: tuple[Pyramid, ...], samples: int):
+        trace_fn = trace(expression, images, samples)
+        constants = population.constant[:, jnp.array(places, int)]
+        return jnp.stack(jax.vmap(trace_fn)(constants, at), axis=1)
+
+    return value
 
 
 def scene_points(scene: SceneConfig) -> Coordinates:
