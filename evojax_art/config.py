@@ -19,12 +19,12 @@ from typing import Any, Literal, TypeVar
 import tomli_w
 import tyro
 
-from evojax_art.algorithms.base import Algorithm
 from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
 from evojax_art.errors import InputError, suggest
 from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
+from evojax_art.polish.lamarck import LamarckConfig
 from evojax_art.scene import SceneConfig
 
 T = TypeVar("T")
@@ -51,6 +51,10 @@ class RunConfig:
             never.
         max_length: longest formula, in nodes.
         seeds: formulas to start from: a text file (one a line) or JSON; by default random ones.
+        start_from: a photograph to start from: formulas may read it, half of the first ones are
+            variations of it (unless there are seeds), and `objective.near` keeps near it.
+        image: NAME=FILE, a photograph that formulas may read under that name, by the original's
+            convention; NAME:whole=FILE fits it to the picture.
         out: folder for the results, new or empty; by default runs/TARGET-SEED.
         record_size: height and width of the pictures of new bests.
         record_samples: n by n samples per pixel of those pictures.
@@ -62,6 +66,7 @@ class RunConfig:
         objective: how fitness is composed.
         genetic: settings of the genetic algorithm.
         mount2015: settings of the 2015 experiment.
+        polish: whether the best are polished by gradient now and then.
     """
 
     target: tuple[str, ...] = ("crab",)
@@ -76,6 +81,8 @@ class RunConfig:
     stop_score: float = math.inf
     max_length: int = 128
     seeds: Path | None = None
+    start_from: Path | None = None
+    image: tuple[str, ...] = ()
     out: Path | None = None
     record_size: int = 448
     record_samples: int = 2
@@ -86,6 +93,7 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
     mount2015: Mount2015 = field(default_factory=Mount2015)
+    polish: LamarckConfig = field(default_factory=LamarckConfig)
 
     def __post_init__(self):
         if not self.target:
@@ -108,6 +116,8 @@ class RunConfig:
             )
         if self.algorithm == "mount2015" and self.layer:
             raise InputError("algorithm mount2015 compares probabilities: give a target, no layer")
+        if self.algorithm == "mount2015" and self.start_from:
+            raise InputError("algorithm mount2015 cannot keep near a picture: leave out start_from")
 
     @property
     def wish(self) -> dict[str, str]:
@@ -124,7 +134,7 @@ class RunConfig:
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
     @property
-    def chosen_algorithm(self) -> Algorithm:
+    def chosen_algorithm(self) -> Genetic | Mount2015:
         """The settings of the algorithm that `algorithm` names."""
         return self.genetic if self.algorithm == "genetic" else self.mount2015
 
@@ -194,11 +204,13 @@ def config_text(config: Any, comment: str) -> str:
     """A config as a TOML file that `read_config` takes, under a line of comment."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items() if item is not None}
+        if dataclasses.is_dataclass(value):
+            settings = (f.name for f in dataclasses.fields(value) if "set_by_run" not in f.metadata)
+            items = {name: plain(getattr(value, name)) for name in settings}
+            return {name: item for name, item in items.items() if item is not None}
         return str(value) if isinstance(value, Path) else value
 
-    return f"# {comment}\n{tomli_w.dumps(plain(dataclasses.asdict(config)))}"
+    return f"# {comment}\n{tomli_w.dumps(plain(config))}"
 
 
 def _flags(cls: type, table: Mapping[str, Any], source: str, prefix: str) -> Iterator[str]:

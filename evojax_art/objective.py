@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -12,6 +13,7 @@ from evojax_art.goals import ClassGoal, Goal
 from evojax_art.nets.base import Classifier
 
 REJECTED = -1e9  # fitness of what may never win: beyond the gate, or not finite
+_COARSE = 8  # pixels to a side of what is compared with a photograph
 
 
 class Metrics(NamedTuple):
@@ -40,8 +42,9 @@ class ObjectiveConfig:
             are on a logarithmic scale then); "probability" is the plain score, as in 2015.
         class_weight: factor of the scaled score, a layer's as well.
         tv_weight: factor of the total variation, subtracted.
-        near: factor of the mean squared colour distance to the photograph of `start_from`,
-            subtracted; where there is none it does nothing.
+        near: factor of the distance to the photograph of `start_from`, subtracted: the mean
+            squared difference of colours after both are reduced to 8x8 pixels, so that the
+            composition is kept, not the details. Without a photograph it does nothing.
         noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
             The measure is iterative and costs as much as the classifier.
     """
@@ -49,7 +52,7 @@ class ObjectiveConfig:
     scale: Literal["log_odds", "probability"] = "log_odds"
     class_weight: float = 1.0
     tv_weight: float = 0.0
-    near: float = 0.0
+    near: float = 100.0
     noise_gate: float = 0.0
 
     def __post_init__(self):
@@ -64,7 +67,7 @@ def assess(
     goal: Goal,
     config: ObjectiveConfig,
     threshold: Float[Array, ""] | float = -jnp.inf,
-    reference: Float[Array, "H W 3"] | None = None,
+    reference: Float[Array, "h w 3"] | None = None,
 ) -> tuple[Float[Array, "P"], Metrics]:
     """Fitness and metrics of pictures; traceable, and differentiable without a gate.
 
@@ -78,7 +81,7 @@ def assess(
         config: the terms.
         threshold: below it a fitness does not matter, so the gate's measure, which takes longest,
             is left out there; its noise is NaN.
-        reference: the picture that `config.near` keeps to.
+        reference: the picture that `config.near` keeps to, of any size.
     """
     value, score = goal.measure(net, images)
     images = images.astype(jnp.float32)  # a network may have asked for less precision
@@ -87,7 +90,7 @@ def assess(
     fitness -= config.tv_weight * tv
     rejected = REJECTED
     if reference is not None and config.near:
-        fitness -= config.near * jnp.mean((images - reference) ** 2, axis=(1, 2, 3))
+        fitness -= config.near * jnp.mean((_coarse(images) - _coarse(reference)) ** 2, (1, 2, 3))
     elif config.scale == "probability" and not config.tv_weight and isinstance(goal, ClassGoal):
         rejected = 0.0
     if config.noise_gate > 0:
@@ -97,3 +100,8 @@ def assess(
     else:
         noise = jnp.full_like(tv, jnp.nan)
     return jnp.where(jnp.isfinite(fitness), fitness, rejected), Metrics(score, value, tv, noise)
+
+
+def _coarse(images: Float[Array, "*P H W 3"]) -> Float[Array, "*P 8 8 3"]:
+    shape = (*images.shape[:-3], _COARSE, _COARSE, 3)
+    return jax.image.resize(images, shape, "linear", antialias=True)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
+from evojax_art.bindings import Bound
 from evojax_art.config import RunConfig
 from evojax_art.evolution import Evolution, EvolutionState
 from evojax_art.formula import Expression
@@ -59,17 +60,24 @@ class Records:
         folder: the run's, with a folder `records` in it.
         config: the run's.
         evolution: whose bests they are.
+        bound: pictures that its formulas read.
         unseen: a network that nothing is bred for.
     """
 
     def __init__(
-        self, folder: Path, config: RunConfig, evolution: Evolution, unseen: Classifier | None
+        self,
+        folder: Path,
+        config: RunConfig,
+        evolution: Evolution,
+        bound: Bound,
+        unseen: Classifier | None,
     ):
         self.drawn: list[Record] = []
         self.unseen = unseen if isinstance(evolution.goal, ClassGoal) else None
         self._folder = folder
         self._config = config
         self._evolution = evolution
+        self._bound = bound
         self._thumbnails: list[np.ndarray] = []
 
     def is_step(self, value: float) -> bool:
@@ -85,22 +93,21 @@ class Records:
             formulas: scored until then.
         """
         config, scene = self._config, self._evolution.scene
-        (formula,) = to_expressions(jax.tree.map(lambda field: field[None], state.best))
+        best = jax.tree.map(lambda field: field[None], state.best)
+        (formula,) = to_expressions(best, self._bound.names)
         metrics = jax.device_get(state.best_metrics)
         score, value = float(metrics.score), float(metrics.value)
         look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
-        capacity = config.max_length
-        judged = render_large(
-            formula, scene.size, scene.size, **look, samples=scene.samples, max_length=capacity
-        )
+        rest = {"max_length": config.max_length, "images": self._bound.pyramids}
+        size = scene.size
+        judged = render_large(formula, size, size, **look, samples=scene.samples, **rest)
         judged = jnp.asarray(judged[None], jnp.float32) / 255
         noise, unseen = float(tv_noise(judged)[0]), self._unseen_score(judged)
         size = config.record_size
-        picture = render_large(
-            formula, size, size, **look, samples=config.record_samples, max_length=capacity
-        )
+        picture = render_large(formula, size, size, **look, samples=config.record_samples, **rest)
         text = {
             "formula": formula,
+            **self._bound.chunk(formula),
             "score": f"{score:.6g}",
             **config.wish,
             "net": config.net,

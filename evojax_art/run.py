@@ -13,7 +13,7 @@ import json
 import platform
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 from rich.console import Console
 
 from evojax_art.algorithms.base import EMPTY
+from evojax_art.bindings import Bound, bind_images, bound_with
 from evojax_art.config import RunConfig, config_text
 from evojax_art.errors import InputError
 from evojax_art.evolution import Evolution, EvolutionState, Summary
@@ -32,10 +34,13 @@ from evojax_art.goals import ClassGoal, Goal, chosen_goal
 from evojax_art.images import read_image
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import load_net, lookup
-from evojax_art.picture import write_text
+from evojax_art.picture import read_png_text, write_text
 from evojax_art.program import Program, encode, take, to_expressions
 from evojax_art.progress import StatusLine, stop_on_interrupt
 from evojax_art.records import Record, Records
+from evojax_art.render import render
+from evojax_art.scene import SceneConfig
+from evojax_art.start_from import leaf_name, variations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +80,27 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     unseen = load_net(unseen_name) if unseen_name else None
     guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
     goal = chosen_goal(net, config.target, config.layer, guide)
-    seeds = _read_seeds(config)
+    bound, photograph = _bind(config)
+    seeds = _seeds(config, bound.names, photograph)
+    algorithm = config.chosen_algorithm
+    growth = replace(algorithm.growth, images=len(bound.pyramids))
     evolution = Evolution(
-        config.chosen_algorithm,
+        replace(algorithm, growth=growth),
         net,
         goal,
         config.objective,
         config.scene,
         max_length=config.max_length,
         batch=config.batch or None,
+        images=bound.pyramids,
+        reference=_reference(config.scene.fitted_to(net), bound, photograph),
+        polish=config.polish,
     )
     folder = _make_folder(config)
     for line in _targets(goal, net, config.wanted):
         console.print(line, markup=False, soft_wrap=True)
-    records = Records(folder, config, evolution, unseen)
-    return _Run(config, evolution, records, folder, console).loop(seeds)
+    records = Records(folder, config, evolution, bound, unseen)
+    return _Run(config, evolution, records, folder, bound.names, console).loop(seeds)
 
 
 class _Run:
@@ -101,12 +112,14 @@ class _Run:
         evolution: Evolution,
         records: Records,
         folder: Path,
+        images: tuple[str, ...],
         console: Console,
     ):
         self._config = config
         self._evolution = evolution
         self._records = records
         self._folder = folder
+        self._images = images  # names of the pictures that formulas read
         self._console = console
         self._formulas = 0
         self._started = time.monotonic()
@@ -170,7 +183,7 @@ class _Run:
     def _save_population(self, state: EvolutionState) -> None:
         order = np.argsort(-np.asarray(state.algorithm.fitness), kind="stable")
         held = order[np.asarray(state.algorithm.fitness)[order] > EMPTY]
-        formulas = to_expressions(take(state.algorithm.population, held))
+        formulas = to_expressions(take(state.algorithm.population, held), self._images)
         write_text(self._folder / "population.txt", "".join(f"{item}\n" for item in formulas))
 
     def _metrics_line(self, generation: int, summary: Summary) -> str:
@@ -204,17 +217,51 @@ def _targets(goal: Goal, net: Classifier, wanted: str) -> list[str]:
     return [f"target: {wanted}"]
 
 
-def _read_seeds(config: RunConfig) -> Program | None:
-    if config.seeds is None:
+def _bind(config: RunConfig) -> tuple[Bound, str]:
+    """All pictures that formulas may read, and the name of the one to start from, if any."""
+    flags, name = list(config.image), ""
+    if config.start_from:
+        name = leaf_name(config.start_from, bind_images(flags).names)
+        flags.append(f"{name}:whole={config.start_from}")
+    bound = bind_images(flags)
+    if config.seeds and config.seeds.suffix.lower() == ".png":
+        bound = bound_with(bound, read_png_text(config.seeds), config.seeds.parent)
+    return bound, name
+
+
+def _seeds(config: RunConfig, images: tuple[str, ...], photograph: str) -> Program | None:
+    """Formulas to start from, as the configuration says."""
+    if config.seeds is not None:
+        expressions = read_formulas(config.seeds, images=images)
+        for number, expression in enumerate(expressions, 1):
+            if len(expression) > config.max_length:
+                raise InputError(
+                    f"{config.seeds}: formula {number} has {len(expression)} nodes, more than "
+                    f"max_length = {config.max_length}; give --max-length {len(expression)} or more"
+                )
+    elif photograph:
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)  # the run splits the key itself
+        count = max(1, config.genetic.population // 2)
+        expressions = variations(key, photograph, count, config.max_length, images)
+    else:
         return None
-    expressions = read_formulas(config.seeds)
-    for number, expression in enumerate(expressions, 1):
-        if len(expression) > config.max_length:
-            raise InputError(
-                f"{config.seeds}: formula {number} has {len(expression)} nodes, more than "
-                f"max_length = {config.max_length}; give --max-length {len(expression)} or more"
-            )
     return encode(expressions, max_length=config.max_length)
+
+
+def _reference(scene: SceneConfig, bound: Bound, photograph: str) -> Array | None:
+    """The photograph as formulas are drawn, [H, W, 3]."""
+    if not photograph:
+        return None
+    return render(
+        encode([photograph], images=bound.names),
+        scene.size,
+        scene.size,
+        scene.z,
+        scene.crunch,
+        scene.smooth,
+        samples=scene.samples,
+        images=bound.pyramids,
+    )[0]
 
 
 def _make_folder(config: RunConfig) -> Path:

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evojax_art.formula import parse
+from evojax_art.goals import ClassGoal
+from evojax_art.images import pyramid
+from evojax_art.objective import ObjectiveConfig, assess
+from evojax_art.program import decode, encode, is_valid
+from evojax_art.render import render
+from evojax_art.start_from import leaf_name, variations
+
+IMAGES = ("sky", "cat")
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    return variations(jax.random.key(0), "cat", 200, 64, IMAGES)
+
+
+def test_variations_begin_with_the_bare_leaf(seeds):
+    assert str(seeds[0]) == "cat"
+    assert len(seeds) == 200
+    assert len(set(map(str, seeds))) > 190
+
+
+def test_variations_read_the_photograph_and_keep_their_place(seeds):
+    slots = [{op.image for op, _ in seed.postfix} - {None} for seed in seeds]
+    assert slots == [{1}] * 200
+    assert max(map(len, seeds)) <= 64
+    population = encode(seeds, max_length=64)
+    assert bool(jnp.all(jax.vmap(is_valid)(population)))
+    assert [str(parse(text, images=IMAGES)) for text in decode(population, IMAGES)] == [
+        str(seed) for seed in seeds
+    ]
+
+
+def test_variations_are_those_of_their_key(seeds):
+    assert variations(jax.random.key(0), "cat", 200, 64, IMAGES) == seeds
+    assert variations(jax.random.key(1), "cat", 200, 64, IMAGES)[1:] != seeds[1:]
+
+
+def test_where_there_is_no_room_there_are_fewer():
+    assert list(map(str, variations(jax.random.key(0), "cat", 50, 3, IMAGES))) == ["cat"]
+    short = variations(jax.random.key(0), "cat", 50, 8, IMAGES)
+    assert 10 < len(short) <= 50
+    assert max(map(len, short)) <= 8
+
+
+def test_variations_look_like_the_photograph(seeds):
+    """Most are nearer to it than it is to itself turned round; all are finite, few are equal."""
+    rows, columns = np.mgrid[:24, :24] / 24
+    colours = [columns, 0.2 + 0.6 * (np.hypot(rows - 0.4, columns - 0.3) < 0.2), rows * columns]
+    photograph = np.stack(colours, axis=-1).astype(np.float32)
+    slots = (pyramid(np.zeros((1, 1, 3), np.float32)), pyramid(photograph, whole=True))
+    pictures = np.asarray(render(encode(seeds), 24, 24, images=slots))
+    assert np.isfinite(pictures).all()
+    np.testing.assert_allclose(pictures[0], photograph, atol=1e-4)
+    distance = ((pictures - photograph) ** 2).mean((1, 2, 3))
+    turned = ((photograph - photograph[::-1, ::-1]) ** 2).mean()
+    assert (distance[1:] > 1e-7).mean() > 0.9
+    assert (distance < turned / 2).mean() > 0.75
+
+
+@pytest.mark.parametrize(
+    ("file", "taken", "name"),
+    [
+        ("my/Cat.png", (), "Cat"),
+        ("cat.png", ("sky",), "cat"),
+        ("cat.png", ("cat",), "photo"),
+        ("cat.png", ("cat", "photo"), "photo1"),
+        ("exp.png", (), "photo"),  # an operator
+        ("2 cats.jpg", (), "photo"),
+        ("IMG-1.jpg", (), "photo"),
+        ("image1.png", (), "image1"),
+        ("image2.png", (), "photo"),  # another picture's leaf
+    ],
+)
+def test_leaves_are_named_after_files(file, taken, name):
+    assert leaf_name(Path(file), taken) == name
+
+
+def judged(net, images, near, reference, **rest):
+    config = ObjectiveConfig(near=near, **rest)
+    return np.asarray(assess(images, net, ClassGoal(net, (0,)), config, reference=reference)[0])
+
+
+def test_fitness_falls_with_the_distance(tiny_net):
+    images = jax.random.uniform(jax.random.key(0), (3, 8, 8, 3))
+    reference = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    free = judged(tiny_net, images, 0, reference)
+    np.testing.assert_array_equal(free, judged(tiny_net, images, 5, None))
+    distance = ((np.asarray(images) - np.asarray(reference)) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(
+        judged(tiny_net, images, 5, reference), free - 5 * distance, rtol=1e-5
+    )
+
+
+def test_composition_counts_and_detail_does_not(tiny_net):
+    grey = jnp.full((1, 32, 32, 3), 0.5)
+    fine = (jnp.indices((32, 32)).sum(0) % 2).astype(jnp.float32)[None, :, :, None] * jnp.ones(3)
+    halves = jnp.where(jnp.arange(32) < 16, 0.0, 1.0)[None, None, :, None] * jnp.ones((1, 32, 1, 3))
+    losses = [
+        judged(tiny_net, picture, 0, grey[0]) - judged(tiny_net, picture, 1, grey[0])
+        for picture in (grey, fine, halves)
+    ]
+    assert losses[0] == pytest.approx(0, abs=1e-6)
+    assert losses[1] == pytest.approx(0, abs=1e-3)
+    assert losses[2] == pytest.approx(0.25, abs=0.05)
+
+
+def test_the_term_has_a_gradient(tiny_net):
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
+    reference = jax.random.uniform(jax.random.key(1), (16, 16, 3))
+    goal, config = ClassGoal(tiny_net, (0,)), ObjectiveConfig(near=1e4)
+    gradient = jax.grad(lambda x: assess(x, tiny_net, goal, config, reference=reference)[0].sum())
+    slope = gradient(images)
+    nearer = images + 1e-4 * slope
+    assert np.isfinite(slope).all()
+    before, after = (judged(tiny_net, x, 1e4, reference) for x in (images, nearer))
+    assert (after > before).all()
+    assert np.isfinite(gradient(jnp.stack([reference]))).all()
+
+
+def test_a_rejected_picture_never_wins_against_a_distant_one(tiny_net):
+    images = jnp.stack([jnp.full((8, 8, 3), np.nan), jnp.ones((8, 8, 3))])
+    fitness = judged(tiny_net, images, 1000, jnp.zeros((8, 8, 3)), scale="probability")
+    assert fitness[0] < fitness[1] < 0
