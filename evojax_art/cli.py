@@ -13,6 +13,8 @@ COMMANDS = {  # a module of `commands` each, and its function of that name
     "evolve": "breed formulas until a network sees the target",
     "render": "draw formulas, given as text or in files",
     "movie": "show formulas in motion",
+    "dream": "let a network see things in a picture, and zoom into them",
+    "polish": "finish a formula, or its pixels, by gradient",
     "nets": "list networks and their classes, fetch weights",
     "benchmark": "measure the engine on this machine",
 }

@@ -133,6 +133,12 @@ class RunConfig:
             return " ".join(self.target)
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
+    def scored_in(self, generation: int) -> int:
+        """Formulas that a generation, counted from 1, evaluates; a step of polish is one."""
+        every = self.polish.every
+        polished = self.polish.evaluations if every and generation % every == 0 else 0
+        return self.chosen_algorithm.num_offspring + polished
+
     @property
     def chosen_algorithm(self) -> Genetic | Mount2015:
         """The settings of the algorithm that `algorithm` names."""

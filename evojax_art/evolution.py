@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.algorithms.base import EMPTY, Algorithm
-from evojax_art.goals import ClassGoal, Goal
+from evojax_art.goals import Goal
 from evojax_art.images import Pyramid
+from evojax_art.judge import Fixed, Judge
 from evojax_art.nets.base import Classifier
-from evojax_art.objective import Metrics, ObjectiveConfig, assess
+from evojax_art.objective import Metrics, ObjectiveConfig
+from evojax_art.polish.lamarck import LamarckConfig, polish_best
 from evojax_art.program import Program, take
-from evojax_art.render import render
 from evojax_art.scene import SceneConfig
 
 
@@ -79,20 +79,6 @@ def fitting_batch(size: int) -> int:
     return min(1 << 14, 1 << max(0, fitting.bit_length() - 1))
 
 
-class _Fixed(NamedTuple):
-    """What every generation reads; an argument of compiled code, not a constant in it.
-
-    Attributes:
-        weights: of the judge.
-        images: pictures that formulas read.
-        reference: what `objective.near` keeps to.
-    """
-
-    weights: Any
-    images: tuple[Pyramid, ...]
-    reference: Float[Array, "H W 3"] | None
-
-
 class Evolution:
     """A compiled evolution towards what a network sees.
 
@@ -106,7 +92,7 @@ class Evolution:
         batch: formulas rendered and judged at a time; memory grows with it. None: as
             `fitting_batch` says.
         images: pictures that formulas read, see `images`.
-        reference: the picture that `objective.near` keeps to, of the scene's size.
+        reference: the picture that `objective.near` keeps to, of any size.
 
     Raises:
         InputError: pictures of a size that the goal's layer cannot take.
@@ -123,19 +109,16 @@ class Evolution:
         max_length: int = 128,
         batch: int | None = None,
         images: Sequence[Pyramid] = (),
-        reference: Float[Array, "H W 3"] | None = None,
+        reference: Float[Array, "h w 3"] | None = None,
+        polish: LamarckConfig | None = None,
     ):
         self.algorithm = algorithm
-        self.scene = scene = scene.fitted_to(net)
-        self.goal = ClassGoal(net, goal) if isinstance(goal, Sequence) else goal
-        self._objective = objective
+        self._judge = Judge(net, goal, objective, scene, images=images, reference=reference)
+        self.goal, self.scene = self._judge.goal, self._judge.scene
+        self._fixed = self._judge.fixed
+        self._polish = polish or LamarckConfig()
         self._capacity = max_length
-        self._batch = batch or fitting_batch(scene.size)
-        self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the judge takes them
-        self._graph, weights = nnx.split(net)
-        self._fixed = _Fixed(weights, tuple(images), reference)
-        pictures = jax.ShapeDtypeStruct((1, scene.size, scene.size, 3), self._dtype)
-        jax.eval_shape(self._judge, pictures, self._fixed)  # refuses what the goal cannot judge
+        self._batch = batch or fitting_batch(self.scene.size)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
 
@@ -155,7 +138,7 @@ class Evolution:
         )
 
     def among(
-        self, images: Sequence[Pyramid], reference: Float[Array, "H W 3"] | None
+        self, images: Sequence[Pyramid], reference: Float[Array, "h w 3"] | None
     ) -> "Evolution":
         """The same where formulas read other pictures; those of the same sizes share its code."""
         other = copy.copy(self)
@@ -170,24 +153,21 @@ class Evolution:
         """Fitness and metrics of any programs."""
         return self._assess(population, self._fixed)
 
-    def _generation(self, state: EvolutionState, fixed: _Fixed) -> tuple[EvolutionState, Summary]:
+    def _generation(self, state: EvolutionState, fixed: Fixed) -> tuple[EvolutionState, Summary]:
         ask_key, tell_key, key = jax.random.split(state.key, 3)
         offspring = self.algorithm.ask(ask_key, state.algorithm)
         threshold = self.algorithm.threshold(state.algorithm)
         fitness, metrics = self._assess_population(offspring, fixed, threshold)
         algorithm_state = self.algorithm.tell(tell_key, state.algorithm, offspring, fitness)
 
-        winner = jnp.argmax(fitness)
-        is_record = fitness[winner] > state.best_fitness
-        candidate = (
-            take(offspring, winner),
-            fitness[winner],
-            Metrics(*(m[winner] for m in metrics)),
-        )
-        previous = (state.best, state.best_fitness, state.best_metrics)
-        best, best_fitness, best_metrics = jax.tree.map(
-            lambda new, old: jnp.where(is_record, new, old), candidate, previous
-        )
+        best = (state.best, state.best_fitness, state.best_metrics)
+        best = _better(best, (offspring, fitness, metrics))
+        if self._polish.every:
+            due = (state.generation + 1) % self._polish.every == 0
+            polish_key = jax.random.fold_in(tell_key, 0)
+            algorithm_state, polished = self._polish_if(due, algorithm_state, fixed, polish_key)
+            best = _better(best, polished)
+        best, best_fitness, best_metrics = best
         held = algorithm_state.fitness > EMPTY
         summary = Summary(
             best_fitness=best_fitness,
@@ -196,42 +176,47 @@ class Evolution:
             mean_score=jnp.mean(metrics.score),
             survivors_fitness=jnp.nanmedian(jnp.where(held, algorithm_state.fitness, jnp.nan)),
             mean_length=jnp.mean(offspring.length.astype(jnp.float32)),
-            is_record=is_record,
+            is_record=best_fitness > state.best_fitness,
         )
         return EvolutionState(
             algorithm_state, key, state.generation + 1, best, best_fitness, best_metrics
         ), summary
 
+    def _polish_if(self, due: Array, state: Any, fixed: Fixed, key: Key[Array, ""]):
+        """`polish_best` where it is due, else the same state and nobody polished."""
+
+        def polish(state: Any):
+            return polish_best(state, self._judge, fixed, self._polish, key)
+
+        def leave(state: Any):
+            _, (programs, fitness, metrics) = jax.eval_shape(polish, state)
+            nobody = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), (programs, metrics))
+            return state, (nobody[0], jnp.full(fitness.shape, EMPTY, fitness.dtype), nobody[1])
+
+        return jax.lax.cond(due, polish, leave, state)
+
     def _assess_population(
-        self, population: Program, fixed: _Fixed, threshold: Array | float = -jnp.inf
+        self, population: Program, fixed: Fixed, threshold: Array | float = -jnp.inf
     ) -> tuple[Array, Metrics]:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
         num_batches = -(-count // self._batch)
         size = -(-count // num_batches)  # so that the last batch is no smaller than the others
         index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
-        scene = self.scene
 
         def one_batch(batch: Program):
-            images = render(
-                batch,
-                scene.size,
-                scene.size,
-                scene.z,
-                scene.crunch,
-                scene.smooth,
-                samples=scene.samples,
-                dtype=self._dtype,
-                images=fixed.images,
-            )
-            return self._judge(images, fixed, threshold)
+            return self._judge.assess(self._judge.draw(batch, fixed), fixed, threshold)
 
         batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)
         return jax.tree.map(lambda field: field.reshape(-1)[:count], results)
 
-    def _judge(
-        self, images: Array, fixed: _Fixed, threshold: Array | float = -jnp.inf
-    ) -> tuple[Array, Metrics]:
-        net = nnx.merge(self._graph, fixed.weights)
-        return assess(images, net, self.goal, self._objective, threshold, fixed.reference)
+
+Best = tuple[Program, Array, Metrics]
+
+
+def _better(best: Best, others: Best) -> Best:
+    """One individual, or the first of a population that is fitter than it and all others."""
+    winner = jnp.argmax(others[1])
+    is_better = others[1][winner] > best[1]
+    return jax.tree.map(lambda old, new: jnp.where(is_better, new[winner], old), best, others)

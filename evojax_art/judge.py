@@ -24,12 +24,12 @@ class Fixed(NamedTuple):
     Attributes:
         weights: of the network.
         images: pictures that formulas read.
-        reference: what `objective.near` keeps to, of the scene's size.
+        reference: what `objective.near` keeps to, of any size.
     """
 
     weights: Any
     images: tuple[Pyramid, ...]
-    reference: Float[Array, "H W 3"] | None
+    reference: Float[Array, "h w 3"] | None
 
 
 class Judge:
@@ -41,7 +41,7 @@ class Judge:
         objective: how fitness is composed.
         scene: how pictures are drawn.
         images: pictures that formulas read, see `images`.
-        reference: the picture that `objective.near` keeps to, of the scene's size.
+        reference: the picture that `objective.near` keeps to, of any size.
 
     Raises:
         InputError: pictures of a size that the goal's layer cannot take.
@@ -55,7 +55,7 @@ class Judge:
         scene: SceneConfig,
         *,
         images: Sequence[Pyramid] = (),
-        reference: Float[Array, "H W 3"] | None = None,
+        reference: Float[Array, "h w 3"] | None = None,
     ):
         self.goal = ClassGoal(net, goal) if isinstance(goal, Sequence) else goal
         self.objective = objective
@@ -95,12 +95,10 @@ class Judge:
         """Fitness as far as it has a gradient: without the gate, and on the scale of log-odds.
 
         Args:
-            images: of any size; what they shall be near to is resized.
+            images: of any size.
             fixed: as everywhere.
         """
         net = nnx.merge(self._graph, fixed.weights)
         smooth = replace(self.objective, scale="log_odds", noise_gate=0.0)
-        reference = fixed.reference
-        if reference is not None and reference.shape != images.shape[1:]:
-            reference = jax.image.resize(reference, images.shape[1:], "bilinear", antialias=True)
-        return assess(images.astype(self._dtype), net, self.goal, smooth, reference=reference)[0]
+        images = images.astype(self._dtype)
+        return assess(images, net, self.goal, smooth, reference=fixed.reference)[0]

@@ -143,7 +143,7 @@ class _Run:
                 state, summary = self._evolution.step(state)
                 summary = jax.device_get(summary)
                 generation += 1
-                self._formulas += self._config.chosen_algorithm.num_offspring
+                self._formulas += self._config.scored_in(generation)
                 if summary.is_record:
                     record_generation = generation
                     # Drawing and writing one can take longer than a generation.
