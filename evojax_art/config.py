@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import tomli_w
 import tyro
@@ -53,8 +53,8 @@ class RunConfig:
         seeds: formulas to start from: a text file (one a line) or JSON; by default random ones.
         start_from: a photograph to start from: formulas may read it, half of the first ones are
             variations of it (unless there are seeds), and `objective.near` keeps near it.
-        image: NAME=FILE, a photograph that formulas may read under that name, by the original's
-            convention; NAME:whole=FILE fits it to the picture.
+        image: NAME=FILE: a photograph that formulas may read as the leaf NAME, NAME:whole=FILE for
+            all of it within the picture; up to four such flags.
         out: folder for the results, new or empty; by default runs/TARGET-SEED.
         record_size: height and width of the pictures of new bests.
         record_samples: n by n samples per pixel of those pictures.
@@ -82,7 +82,7 @@ class RunConfig:
     max_length: int = 128
     seeds: Path | None = None
     start_from: Path | None = None
-    image: tuple[str, ...] = ()
+    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     out: Path | None = None
     record_size: int = 448
     record_samples: int = 2
@@ -243,6 +243,9 @@ def _flags(cls: type, table: Mapping[str, Any], source: str, prefix: str) -> Ite
             head, _, name = flag.rpartition(".")
             no_flag = f"{head}.no-{name}" if head else f"--no-{name[2:]}"
             yield flag if value else no_flag
+        elif isinstance(value, list) and get_origin(known[key].type) is Annotated:
+            for item in value:  # the flag is given several times
+                yield from (flag, str(item))
         else:
             yield flag
             yield from map(str, value if isinstance(value, list) else [value])

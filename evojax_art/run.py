@@ -219,7 +219,8 @@ def _targets(goal: Goal, net: Classifier, wanted: str) -> list[str]:
 
 def _bind(config: RunConfig) -> tuple[Bound, str]:
     """All pictures that formulas may read, and the name of the one to start from, if any."""
-    flags, name = list(config.image), ""
+    by_name = {re.split("[:=]", flag)[0].lower(): flag for flag in config.image}
+    flags, name = list(by_name.values()), ""  # of one name the last: flags override a file's
     if config.start_from:
         name = leaf_name(config.start_from, bind_images(flags).names)
         flags.append(f"{name}:whole={config.start_from}")
