@@ -39,7 +39,7 @@ class RenderCommand:
         samples: n by n samples per pixel, up to 64.
         jitter: samples at random places of their cells: fine detail becomes grain instead of moire.
         adaptive: all samples only where the first 2 by 2, or neighbours, differ by more than this,
-            of 1; 0 is everywhere, 0.02 hard to tell from it.
+            of 1; 0 is everywhere, 0.05 hard to tell from it and much quicker.
         bits: of a channel: 8 or 16.
         image: NAME=FILE: a photograph that formulas read as the leaf NAME; up to four such flags.
             NAME:whole=FILE for all of it, not its middle as in 1995: drawn at its own size, with
