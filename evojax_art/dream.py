@@ -31,6 +31,7 @@ from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.polish.pixels import PixelPolisher, PixelsConfig, within_gate
+from evojax_art.polish.views import resized
 from evojax_art.program import decode, encode
 from evojax_art.render import render
 from evojax_art.scene import SceneConfig
@@ -209,8 +210,11 @@ class Dreamer:
         breed = self._config.breed
         scene = SceneConfig().fitted_to(self._net)
         images = (pyramid(picture, whole=True),)
-        leaf = encode([LEAF], images=(LEAF,))
-        reference = render(leaf, scene.size, scene.size, samples=scene.samples, images=images)[0]
+        height, width, _ = picture.shape
+        side = min(height, width)  # formulas are judged by the square in the middle
+        top, left = (height - side) // 2, (width - side) // 2
+        square = jnp.asarray(picture)[top : top + side, left : left + side]
+        reference = resized(square, (scene.size, scene.size))
         if self._evolution is None:
             self._evolution = Evolution(
                 Genetic(population=breed.population, offspring=-(-breed.population // 2)),
