@@ -87,6 +87,19 @@ def test_missing_weights_say_what_to_place_where(fails, tmp_path, monkeypatch):
     assert "--weights" in message
 
 
+def test_pictures_that_a_layer_cannot_take(fails):
+    message = fails("evolve", "--layer", "block1", "--scene.size", 30)
+    assert "the network's layers take pictures whose sides are multiples of 8, got 30x30" in message
+
+
+def test_seeds_that_read_a_picture_which_is_not_there(fails, tmp_path, tiny_weights):
+    (tmp_path / "population.txt").write_text("( exp cat )\n")
+    flags = ["--net", "tiny", "--weights", tiny_weights]
+    message = fails("evolve", *flags, "--seeds", "population.txt", lines=3)
+    assert "unknown operator 'cat'" in message
+    assert "--image cat=FILE" in message
+
+
 def test_unwritable_run_folder(fails, tmp_path, tiny_weights):
     (tmp_path / "file").write_text("in the way")
     flags = ["--net", "tiny", "--weights", tiny_weights]
@@ -102,6 +115,7 @@ def test_run_folder_in_use(fails, tmp_path, tiny_weights):
     assert "mine is not empty" in fails("evolve", *flags, "--out", "mine")
 
 
+PLAIN_2015 = "algorithm = 'mount2015'\n[objective]\nscale = 'probability'"
 CONFIG_MISTAKES = {
     "speed = 3": "unknown key speed",
     "sead = 3": "unknown key sead; did you mean seed",
@@ -119,6 +133,10 @@ CONFIG_MISTAKES = {
     "seed = -1": "seed must be 0 to",
     "formulas = [1, 2]": "formulas",
     "seed = = 3": "not valid TOML",
+    "guide = 'a.png'": "guide: say with --layer",
+    "image = 'a=a.png'\nimages = 3": "unknown key images; did you mean image",
+    f"layer = 'stem'\n{PLAIN_2015}": "algorithm mount2015 compares probabilities",
+    f"start_from = 'a.png'\n{PLAIN_2015}": "algorithm mount2015 cannot keep near a picture",
 }
 
 
@@ -146,11 +164,25 @@ FLAG_MISTAKES = {
     "--config": "--config needs a file",
     "--config absent.toml": "cannot read config absent.toml",
     "--seeds absent.txt": "absent.txt",
+    "--layer nope": "no layer 'nope'; there are squares, logits",
+    "--layer square": "no layer 'square'; did you mean squares?",
+    "--layer squares:3": "layer squares has no channel '3'; they go from 0 to 2",
+    "--guide photo.png": "say with --layer which layer",
+    "--layer squares --guide absent.png": "cannot read absent.png: there is no such file",
+    "--layer squares --guide notes.txt": "notes.txt: not a picture",
+    "--start-from absent.png": "absent.png",
+    "--start-from notes.txt": "notes.txt: not a picture",
+    "--objective.near -1": "objective.near must be 0 or more, got -1",
+    "--image photo.png": "give NAME=FILE or NAME:whole=FILE",
+    "--image exp=photo.png": "a picture cannot be named 'exp': there is an operator of that name",
+    "--image a=absent.png": "absent.png",
 }
 
 
 @pytest.mark.parametrize("flags", FLAG_MISTAKES)
-def test_bad_flags(fails, flags, tiny_weights):
+def test_bad_flags(fails, flags, tiny_weights, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+    (tmp_path / "notes.txt").write_text("x\n")
     given = ["--weights", tiny_weights, *([] if "--net" in flags else ["--net", "tiny"])]
     assert FLAG_MISTAKES[flags] in fails("evolve", *given, *flags.split())
 
@@ -160,6 +192,15 @@ RENDER_MISTAKES = {
     "x --size 10y10": "--size 10y10",
     "x --size 0": "--size 0",
     "x --samples 0": "samples must be 1 or more",
+    "x --samples 65": "samples must be at most 64",
+    "x --adaptive 0.1": "samples must be 3 or more, got 2",
+    "x --samples 4 --adaptive 1": "adaptive must be at least 0 and below 1",
+    "x --bits 12": "--bits",
+    "x --z nan": "z must be finite",
+    "x --crop 1,2,3": "--crop 1,2,3: give LEFT,TOP,WIDTH,HEIGHT",
+    "x --crop 0,0,0,4": "width and height 1 or more",
+    "x --crop 500,0,13,4": "crop 500,0,13,4 reaches beyond the picture's 512x512",
+    "x --out .": "cannot write .: it is a folder",
     "x --out absent/a.png": "cannot write absent/a.png",
     "absent.png": "absent.png",
     "plain.png": "carries no formula",
