@@ -78,7 +78,8 @@ def dream(flags: list[str]) -> None:
         _make(command.frames, folder, dreamer, goal, start, console)
     written = folder.finish(command.video, command.fps)
     noises = folder.noises()
-    print(f"{len(noises)} frames, noise {min(noises):.3f} to {max(noises):.3f}")
+    missing = "" if len(noises) >= command.frames else "; the same command goes on from here"
+    print(f"{len(noises)} frames, noise {min(noises):.3f} to {max(noises):.3f}{missing}")
     print(*written, sep="\n")
 
 
