@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data
 from strategies import expressions
 
 from evojax_art import ops
 from evojax_art.formula import Expression, Node, parse, to_text
+from evojax_art.images import pyramid
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import interpret
 from evojax_art.large import to_bytes
@@ -24,7 +26,9 @@ CAPACITY = 63  # odd: then a comb of constants fills every register that `num_re
 POINTS = 64
 
 _interpret = jax.jit(
-    lambda population, at, implementation: interpret(population, at, "raw", 1, implementation),
+    lambda population, at, implementation, images: interpret(
+        population, at, "raw", 1, implementation, images=images
+    ),
     static_argnames="implementation",
 )
 
@@ -36,11 +40,11 @@ class Interpreter:
         self.name = implementation
         self.exact = implementation == "reference"  # float64 throughout
 
-    def __call__(self, formulas, at=((0.0,), (0.0,), (0.0,))) -> np.ndarray:
+    def __call__(self, formulas, at=((0.0,), (0.0,), (0.0,)), images=()) -> np.ndarray:
         trees = [parse(item) if isinstance(item, str) else item for item in formulas]
         at = np.asarray(at, float)
         if self.exact:
-            values = [reference.evaluate(tree, Coordinates(*at)) for tree in trees]
+            values = [reference.evaluate(tree, Coordinates(*at), images) for tree in trees]
             return np.stack([np.stack(value, axis=-1) for value in values])
         num_points = at.shape[1]
         at = jnp.asarray(np.resize(at.T, (POINTS, 3)).T[:, None], jnp.float32)
@@ -48,7 +52,7 @@ class Interpreter:
         values = []
         for batch in batches:
             full = batch + [parse("x")] * (POPULATION - len(batch))
-            kept = _interpret(encode(full, CAPACITY), Coordinates(*at), self.name)
+            kept = _interpret(encode(full, CAPACITY), Coordinates(*at), self.name, images)
             values.append(np.asarray(kept)[: len(batch), :num_points])
         return np.concatenate(values).astype(float)
 
@@ -375,6 +379,66 @@ def test_random_formulas_agree_on_most_points(device_interpreter, random_formula
     agrees = (np.abs(colours - wanted) <= 1 / 255).all(axis=-1)
     assert agrees.mean() > 0.98
     assert (agrees.mean(axis=1) >= 0.9).mean() > 0.95
+
+
+def test_a_picture_that_is_not_bound_is_nothing(interpreter):
+    values = interpreter(["image1", "( subst x_iy image4 )", "( + image2 x_iy )", "x_iy"], AT)
+    assert not values[:2].any()
+    np.testing.assert_array_equal(values[2], values[3])
+
+
+PICTURES = tuple(
+    pyramid(picture[:40, :60] / np.float32(255), whole)
+    for picture, whole in ((data.cat(), False), (data.astronaut(), True))
+)
+
+
+@pytest.fixture(scope="module", params=["switch", "lockstep"])
+def picture_interpreter(request) -> Interpreter:
+    return Interpreter(request.param)
+
+
+# Frames have no seam near a point of the grid, where two roundings could fall on different sides.
+PICTURE_FORMULAS = [
+    "image1",
+    "image2",
+    "( - image2 image1 )",
+    "( subst ( * x_iy ( q 0.43 0.21 0 0 ) ) image1 )",
+    "( subst ( q 0.1 -0.2 0 0 ) image2 )",
+    "( subst ( subst ( * y ( q 0.7 0 0 0 ) ) ( exp x_iy ) ) ( * image1 ( isin image2 ) ) )",
+    "( subst ( * image1 ( q 0 0.03 0.04 0 ) ) image2 )",
+    "( + image1 ( subst ( * x_iy ( q 0.3 0 0.1 0.2 ) ) ( subst image1 image1 ) ) )",
+]
+
+
+def test_pictures(picture_interpreter):
+    values = picture_interpreter(PICTURE_FORMULAS, AT, PICTURES)
+    expected = specification(PICTURE_FORMULAS, AT, PICTURES)
+    colours, wanted = (ops.crunch(np, t, "sigmoid") for t in (values, expected))
+    np.testing.assert_allclose(colours, wanted, atol=2e-6)
+    varies = wanted.std(axis=1).max(axis=-1) > 0.01
+    assert varies.tolist() == [
+        formula != "( subst ( q 0.1 -0.2 0 0 ) image2 )" for formula in PICTURE_FORMULAS
+    ]
+
+
+def test_random_formulas_with_pictures_agree_on_most_points(picture_interpreter):
+    keys = jax.random.split(jax.random.key(3), POPULATION)
+    growth = GrowthConfig(binary=0.45, unary=0.5, images=2)
+    population = jax.vmap(partial(grow, capacity=CAPACITY, config=growth))(keys)
+    formulas = [
+        formula
+        for formula in map(without_steps, to_expressions(population))
+        if any(node.op.image is not None for node in formula.postfix)
+    ]
+    assert len(formulas) > POPULATION / 2
+    values = picture_interpreter(formulas, AT, PICTURES)
+    colours, wanted = (
+        ops.crunch(np, t, "sigmoid") for t in (values, specification(formulas, AT, PICTURES))
+    )
+    agrees = (np.abs(colours - wanted) <= 1 / 255).all(axis=-1)
+    # Of so few some take the sine of millions, which float32 does not know.
+    assert (agrees.mean(axis=1) == 1).mean() > 0.9
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the best is not native elsewhere")
