@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ from safetensors.numpy import load_file, save_file
 
 from evojax_art.cli import main
 from evojax_art.compilation import CACHE_VARIABLE
+from evojax_art.config import RunConfig, config_text, parse_flags, read_config
 from evojax_art.errors import InputError
 from evojax_art.formula import parse
 from evojax_art.formula_files import read_formulas
 from evojax_art.goals import ClassGoal, targets_of
 from evojax_art.nets.weights import REGISTRY
 from evojax_art.picture import read_png_text
+from evojax_art.program import encode
+from evojax_art.render import render
 
 SMALL = (
     "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --record-step 0 "
@@ -218,3 +222,99 @@ def test_default_folders_do_not_overwrite_each_other(tiny_weights, tmp_path, mon
 def test_all_classes_are_no_target(tiny_net):
     with pytest.raises(InputError, match="all classes"):
         ClassGoal(tiny_net, targets_of(tiny_net, ("crab", "whale", "goose")))
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """An upright picture, redder to the right."""
+    path = tmp_path / "Dune.png"
+    columns, rows = np.meshgrid(np.linspace(0, 255, 20), np.linspace(0, 255, 30))
+    Image.fromarray(np.stack([columns, rows, 0 * rows + 90], axis=-1).astype(np.uint8)).save(path)
+    return path
+
+
+def test_layer_in_place_of_a_target(tiny_weights, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert evolve("--weights", tiny_weights, "--layer", "squares:1", "--out", folder) == 0
+    printed = capsys.readouterr()
+    assert "target: layer squares:1" in printed.err
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["formulas"] == 64
+    record = sorted((folder / "records").iterdir())[-1]
+    text = read_png_text(record)
+    assert (text["layer"], text["unseen_score"]) == ("squares:1", "nan")
+    assert not {"target", "guide"} & text.keys()
+    # The network's first layer is the square of ((green - 1/2) / (1/4)).
+    picture = render(encode([text["formula"]]), 8, 8, samples=2)[0]
+    score = float(np.mean((4 * np.asarray(picture)[..., 1] - 2) ** 2))
+    assert rows[-1]["best_score"] == pytest.approx(score, rel=1e-4)
+    assert rows[-1]["best_value"] == pytest.approx(math.asinh(score / 0.02), rel=1e-4)
+    assert rows[-1]["best_fitness"] == pytest.approx(rows[-1]["best_value"])
+    assert float(text["score"]) == pytest.approx(score, rel=1e-4)
+    assert f"best: {score:.3g}"[:-1] in printed.out
+    assert "layer squares:1; noise" in printed.out
+    assert record.stem == f"{len(list((folder / 'records').iterdir())):03d}-{score:.4g}"
+
+
+def test_guide_and_score_limit(tiny_weights, tmp_path, photograph, capsys):
+    folder = tmp_path / "run"
+    flags = ("--layer", "squares", "--guide", photograph, "--stop-score", -1e9)
+    assert evolve("--weights", tiny_weights, *flags, "--out", folder) == 0
+    text = read_png_text(folder / "best.png")
+    assert (text["layer"], text["guide"]) == ("squares", str(photograph))
+    assert float(text["score"]) < 1
+    assert "layer squares like Dune.png" in capsys.readouterr().out
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+    saved = tomllib.loads((folder / "config.toml").read_text())
+    assert saved["guide"] == str(photograph)
+
+
+def test_a_run_that_starts_from_a_photograph(tiny_weights, tmp_path, photograph):
+    folder, later = tmp_path / "run", tmp_path / "later"
+    flags = ("--weights", tiny_weights, "--objective.near", 1e6, "--start-from", photograph)
+    assert evolve(*flags, "--out", folder) == 0
+    formulas = (folder / "population.txt").read_text().splitlines()
+    assert formulas[0] == "Dune"  # nothing is nearer to it than itself
+    assert sum("Dune" in formula for formula in formulas) > 4
+    assert (folder / "best.txt").read_text() == "Dune\n"
+
+    # The picture finds the photograph again, and is all of its middle.
+    out = tmp_path / "drawn.png"
+    size = ["--size", "20", "--samples", "1", "--out", str(out)]
+    assert main(["render", str(folder / "best.png"), *size]) == 0
+    with Image.open(out) as drawn, Image.open(photograph) as whole:
+        middle = np.asarray(whole, int)[5:25]
+        assert np.abs(np.asarray(drawn, int) - middle).max() <= 1
+
+    # The population goes on under the same name.
+    flags = ("--weights", tiny_weights, "--seeds", folder / "population.txt", "--out", later)
+    assert evolve(*flags, "--image", f"dune:whole={photograph}", "--formulas", 8) == 0
+    assert "dune" in (later / "population.txt").read_text()
+
+
+def test_saved_config_has_the_pictures():
+    images = ("a=b c.png", "d:whole=e=f.png")
+    config = RunConfig(image=images, start_from=Path("u.png"), layer="stem", guide=Path("g.png"))
+    table = tomllib.loads(config_text(config, "a comment"))
+    assert (table["image"], table["start_from"]) == (list(images), "u.png")
+    assert "images" not in table["genetic"]["growth"]
+
+
+def test_saved_pictures_are_read_back_and_flags_add_to_them(tmp_path):
+    path = tmp_path / "config.toml"
+    config = RunConfig(image=("a=b c.png", "d:whole=e=f.png"), start_from=Path("u.png"))
+    path.write_text(config_text(config, "a comment"))
+    flags = read_config(path)
+    assert parse_flags(RunConfig, flags, "evolve") == config
+    more = parse_flags(RunConfig, [*flags, "--image", "z=g.png"], "evolve")
+    assert more.image == (*config.image, "z=g.png")
+    assert math.isinf(config.stop_score)
+
+
+def test_seeds_in_a_picture_bring_their_photographs(tiny_weights, tmp_path, photograph):
+    seed = tmp_path / "seed.png"
+    drawn = ["--image", f"dune={photograph}", "--size", "8", "--out", str(seed)]
+    assert main(["render", "( * dune ( q 0.5 0 0 0 ) )", *drawn]) == 0
+    flags = ("--weights", tiny_weights, "--seeds", seed, "--out", tmp_path / "run")
+    assert evolve(*flags, "--formulas", 8) == 0
+    assert "dune" in (tmp_path / "run" / "population.txt").read_text()
