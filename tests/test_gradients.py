@@ -5,8 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evojax_art.formula import parse
+from evojax_art.images import pyramid
+from evojax_art.interpreter import reverse, reverse_xla
 from evojax_art.interpreter.pullback import pullback
-from evojax_art.ops import OPS, Coordinates, Quaternion
+from evojax_art.interpreter.trace import trace
+from evojax_art.judge import Judge
+from evojax_art.nets.weights import load_net
+from evojax_art.objective import ObjectiveConfig
+from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion
+from evojax_art.polish.drawing import draw, scene_points, traced
+from evojax_art.program import encode, free_constants, take
+from evojax_art.render import render
+from evojax_art.scene import SceneConfig
+from evojax_art.variation import GrowthConfig, grow
 
 DIFFERENTIABLE = [op for op in OPS if not op.structural and (op.arity or op.reads_coordinates)]
 
@@ -16,9 +28,10 @@ def test_pullbacks_are_those_of_jax(op):
     """JAX differentiates the same functions by its own means."""
     random = np.random.default_rng(op.opcode)
     kind = Quaternion if op.arity else Coordinates
-    size = 0.45 if op is OPS[0] or not op.arity else 3.0
+    size = 3.0 if op.arity else 0.45
     operands = tuple(
-        kind(*random.uniform(-size, size, (len(kind._fields), 200))) for _ in range(max(1, op.arity))
+        kind(*random.uniform(-size, size, (len(kind._fields), 200)))
+        for _ in range(max(1, op.arity))
     )
     cotangent = Quaternion(*random.normal(size=(4, 200)))
     ours = pullback(np, op, operands, cotangent)
@@ -29,3 +42,153 @@ def test_pullbacks_are_those_of_jax(op):
     for mine, wanted in zip(ours, theirs, strict=True):
         for part, exact in zip(mine, wanted, strict=True):
             np.testing.assert_allclose(0 if part is None else part, exact, rtol=1e-10, atol=1e-12)
+
+
+FORMULAS = [
+    "( exp ( * x_iy_jx_ky ( q 0.7 0.2 -0.4 0.5 ) ) )",
+    "( subst ( * x_iy ( q 1.5 1 0 0 ) ) ( isin ( / ( q 0 1 0 0.5 ) ( + x_k ( q 0.3 1 0 0 ) ) ) ) )",
+    "( + ( orth1 ( q 0.1 1 2 3 ) std ) ( subst ( + y ( q 2 0 0 0 ) ) ( A2 x_iy ( q 0 1 1 0 ) ) ) )",
+    "( subst x_iy ( subst ( exp ( * x ( q 1 2 0 0 ) ) ) ( mod std ( q 1 0 2 0 ) ) ) )",
+]  # fmt: skip
+
+
+@pytest.fixture
+def in_jax(monkeypatch):
+    """Reverse mode in plain JAX, of any float dtype."""
+    monkeypatch.setattr(reverse, "_implementation", lambda: reverse_xla)
+
+
+def points(size=16, samples=1):
+    return scene_points(SceneConfig(size=size, samples=samples))
+
+
+def reverse_gradient(population, at, cotangent):
+    everywhere = Coordinates(*(jnp.broadcast_to(t, (len(population.length), t.size)) for t in at))
+
+    def value(constant):
+        return reverse.interpret(population._replace(constant=constant), everywhere)
+
+    found, pull = jax.vjp(value, population.constant)
+    return found, pull(cotangent)[0]
+
+
+def test_native_and_jax_reverse_mode_agree(monkeypatch):
+    population = free_constants(encode(FORMULAS, 32))
+    at = points(size=20)  # 400 points: the last tile is not full
+    cotangent = jax.random.normal(jax.random.key(0), (len(FORMULAS), 4, 400))
+    native = reverse_gradient(population, at, cotangent)
+    monkeypatch.setattr(reverse, "_implementation", lambda: reverse_xla)
+    plain = reverse_gradient(population, at, cotangent)
+    for ours, theirs in zip(native, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("text", FORMULAS[1:3])
+def test_traces_agree_with_reverse_mode(text):
+    expression = parse(text)
+    population = encode([expression])
+    at = points()
+    cotangent = jax.random.normal(jax.random.key(1), (1, 4, at.x.size))
+    value, gradient = reverse_gradient(population, at, cotangent)
+    places = np.flatnonzero(np.asarray(population.opcode[0]) == CONSTANT)
+
+    def traced(constants):
+        return jnp.stack(trace(expression)(constants, at))
+
+    found, pull = jax.vjp(jax.jit(traced), population.constant[0, places])
+    np.testing.assert_allclose(found, value[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pull(cotangent[0])[0], gradient[0, places], rtol=2e-3, atol=2e-3)
+
+
+def test_pictures_are_those_of_render():
+    population = encode(FORMULAS, 32)
+    for smooth in (False, True):
+        scene = SceneConfig(size=16, samples=2, smooth=smooth, z=0.25)
+        ours = draw(population, scene, scene_points(scene))
+        theirs = render(population, 16, 16, 0.25, smooth=smooth, samples=2)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_formula_that_reads_a_picture():
+    """Its constants' gradients agree with differences, and a trace with reverse mode."""
+    photograph = np.random.default_rng(0).uniform(0.2, 0.8, (64, 64, 3)).astype(np.float32)
+    images = (pyramid(photograph, whole=True),)
+    population = encode(["( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )"])
+    scene = SceneConfig(size=16, samples=1)
+    at = scene_points(scene)
+    weights = jax.random.normal(jax.random.key(2), (1, 16, 16, 3))
+
+    def total(constant, value_fn=reverse.interpret):
+        pictures = draw(population._replace(constant=constant), scene, at, images, value_fn)
+        return jnp.sum(pictures * weights)
+
+    constant = population.constant
+    by_reverse = jax.grad(total)(constant)
+    expression = parse("( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )")
+    by_trace = jax.grad(total)(constant, traced(expression))
+    np.testing.assert_allclose(by_reverse, by_trace, rtol=1e-3, atol=1e-4)
+    assert float(jnp.abs(by_reverse).max()) > 0.1
+    exact = jax.lax.stop_gradient(render(population, 16, 16, images=images))
+    drawn = draw(population, scene, at, images)
+    np.testing.assert_allclose(drawn, exact, atol=1e-4)
+
+
+def test_gradient_of_the_objective_against_central_differences(in_jax):
+    """50 random formulas in float64, along a random direction in all their constants."""
+    growth = GrowthConfig(max_depth=6)
+    keys = jax.random.split(jax.random.key(5), 400)
+    population = jax.vmap(lambda key: grow(key, 32, growth))(keys)
+    opcode = np.asarray(free_constants(population).opcode)
+    unsmooth = [BY_NAME[name].opcode for name in ("floor", "mod")]
+    usable = (opcode == CONSTANT).any(1) & ~np.isin(opcode, unsmooth).any(1)
+    usable &= np.asarray(population.length) >= 5
+    chosen = np.flatnonzero(usable)[:50]
+    assert len(chosen) == 50
+    with jax.enable_x64(True):
+        net = load_net(dtype=jnp.float64)
+        judge = Judge(net, (26,), ObjectiveConfig(tv_weight=1.0), SceneConfig(samples=1))
+        at = Coordinates(*(t.astype(jnp.float64) for t in scene_points(judge.scene)))
+        free = take(free_constants(population), chosen)
+        is_free = (free.opcode == CONSTANT)[..., None]
+        constants = free.constant.astype(jnp.float64)
+        along = jax.random.normal(jax.random.key(6), constants.shape, jnp.float64) * is_free
+
+        @jax.jit
+        def values(constants):
+            pictures = draw(free._replace(constant=constants), judge.scene, at)
+            return judge.slope(pictures, judge.fixed)
+
+        gradient = jax.jit(jax.grad(lambda constants: values(constants).sum()))(constants)
+        ours = np.asarray((gradient * along).sum((1, 2)))
+        by_step = [
+            np.asarray(values(constants + h * along) - values(constants - h * along)) / (2 * h)
+            for h in (1e-6, 5e-7)
+        ]
+    size = np.abs(by_step[1]) + 1e-6
+    smooth = np.abs(by_step[0] - by_step[1]) < 1e-5 * size
+    error = (np.abs(ours - by_step[1]) / size)[smooth]
+    print(f"{smooth.sum()} of 50 smooth there; relative error {error.max():.1e} at most")
+    assert smooth.sum() >= 30
+    assert error.max() < 1e-4
+
+
+def test_gradients_are_finite_whatever_a_formula_does():
+    """Overflow, poles and points where an op has no derivative."""
+    texts = [
+        "( / ( q 1 0 0 0 ) ( * x ( q 0 0 0 0 ) ) )",
+        "( * ( * ( q 1e30 0 0 0 ) ( q 1e30 1 1 1 ) ) ( exp ( * x_iy ( q 1e20 0 0 0 ) ) ) )",
+        "( normalize ( * ( q 0 0 0 0 ) x_iy ) )",
+        "( ilog ( * ( q 0 0 0 0 ) x ) )",
+        "( normp ( floor ( mod ( * x_iy ( q 3 0 0 0 ) ) ( q 0 0 0 0 ) ) ) )",
+        "( exp ( exp ( exp ( exp ( exp ( * x_iy ( q 9 9 9 9 ) ) ) ) ) ) )",
+        "( imax ( q 0.5 0 0 0 ) ( q 0.5 0 0 0 ) )",
+    ]
+    population = encode(texts, 16)
+    scene = SceneConfig(size=16, samples=1)
+    weights = jax.random.normal(jax.random.key(3), (16, 16, 3))
+
+    def total(constant):
+        pictures = draw(population._replace(constant=constant), scene, scene_points(scene))
+        return jnp.sum(pictures * weights)
+
+    assert bool(jnp.all(jnp.isfinite(jax.grad(total)(population.constant))))

@@ -1,0 +1,211 @@
+"""Polish: never worse, one line of text, the same picture when it is read back."""
+
+import re
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evojax_art.algorithms.genetic import Genetic
+from evojax_art.cli import main
+from evojax_art.errors import InputError
+from evojax_art.evolution import Evolution
+from evojax_art.formula import parse, to_text
+from evojax_art.judge import Judge
+from evojax_art.objective import ObjectiveConfig
+from evojax_art.picture import read_png_text
+from evojax_art.polish.climb import ClimbConfig, displaced
+from evojax_art.polish.drawing import moved, scene_points
+from evojax_art.polish.formula import FormulaPolisher, PolishConfig, lifted
+from evojax_art.polish.lamarck import LamarckConfig, polish_best
+from evojax_art.program import decode, encode, free_constants
+from evojax_art.render import render
+from evojax_art.scene import SceneConfig
+
+FORMULA = "( exp ( * x_iy_jx_ky ( q 0.7 0.2 -0.4 0.5 ) ) )"
+SHORT = ClimbConfig(steps=12, check_every=4)
+
+
+def judge_of(net, **objective) -> Judge:
+    return Judge(net, (0,), ObjectiveConfig(**objective), SceneConfig(size=12, samples=1))
+
+
+def fitness_of(judge: Judge, formula) -> float:
+    population = encode([formula])
+    return float(judge.assess(judge.draw(population, judge.fixed), judge.fixed)[0][0])
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "lbfgs"}], ids=["adam", "lbfgs"])
+def test_a_formula_gets_better_and_stays_a_line_of_text(tiny_net, settings):
+    judge = judge_of(tiny_net)
+    config = PolishConfig(restarts=2, climb=replace(SHORT, **settings))
+    start = parse(FORMULA)
+    result = FormulaPolisher(judge, config)(start, jax.random.key(0))
+    assert result.start_fitness == pytest.approx(fitness_of(judge, start), abs=1e-5)
+    assert result.fitness > result.start_fitness + 0.01
+    again = parse(to_text(result.expression))
+    assert again == result.expression
+    assert fitness_of(judge, again) == pytest.approx(result.fitness, abs=1e-4)
+    assert [node.op for node in again.postfix] == [node.op for node in start.postfix]
+
+
+def test_tracing_climbs_as_well(tiny_net):
+    config = PolishConfig(restarts=1, climb=replace(SHORT, coarse=0.0))
+    both = [
+        FormulaPolisher(judge_of(tiny_net), replace(config, gradient=gradient))(
+            parse(FORMULA), jax.random.key(0)
+        ).fitness
+        for gradient in ("reverse", "trace")
+    ]
+    assert both[0] == pytest.approx(both[1], abs=1e-2)
+
+
+def test_named_constants_move_too(tiny_net):
+    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(restarts=2, climb=SHORT))
+    result = polisher(parse("( + ( * x_iy j ) golden )"), jax.random.key(0))
+    assert result.num_constants == 2
+    assert "golden" not in to_text(result.expression)
+    assert result.fitness > result.start_fitness
+
+
+def test_what_cannot_get_better_stays_as_it_was(tiny_net):
+    """Where the objective is flat, named constants keep their names."""
+    judge = judge_of(tiny_net, class_weight=0.0)
+    start = parse("( * x_iy j )")
+    result = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))(start, jax.random.key(0))
+    assert result.expression == start
+    assert result.fitness == result.start_fitness
+
+
+def test_early_end_keeps_the_best(tiny_net):
+    shares = []
+
+    def stop(share, score):
+        shares.append(share)
+        return False
+
+    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(restarts=1, climb=SHORT))
+    result = polisher(parse(FORMULA), jax.random.key(0), stop)
+    assert len(shares) == 1
+    assert result.steps < SHORT.steps
+    assert result.fitness >= result.start_fitness
+
+
+def test_lifting_changes_nothing_yet():
+    start = parse("( exp ( * x_iy j ) )")
+    before, after = (render(encode([item]), 32, 32) for item in (start, lifted(start)))
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    assert len(lifted(start)) == len(start) + 10
+
+
+def test_no_constants(tiny_net):
+    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(climb=SHORT))
+    with pytest.raises(InputError, match="--lift"):
+        polisher(parse("( exp x_iy )"), jax.random.key(0))
+    lifting = FormulaPolisher(judge_of(tiny_net), PolishConfig(lift=True, climb=SHORT))
+    result = lifting(parse("( exp x_iy )"), jax.random.key(0))
+    assert result.fitness > result.start_fitness
+
+
+def test_offsets_move_constants_alone():
+    population = free_constants(encode([FORMULA, "( + j x )"], 16))
+    after = displaced(population, jnp.ones_like(population.constant))
+    changed = np.asarray((after.constant != population.constant).any(-1))
+    assert (
+        changed == np.asarray(population.opcode == encode(["( q 1 2 3 4 )"]).opcode[0, 0])
+    ).all()
+    size = np.linalg.norm((0.7, 0.2, -0.4, 0.5))
+    place = int(np.flatnonzero(changed[0])[0])
+    moved_by = np.asarray(after.constant - population.constant)[0, place]
+    np.testing.assert_allclose(moved_by, 0.3 * (size + 0.1), rtol=1e-5)
+
+
+def test_cameras():
+    at = scene_points(SceneConfig(size=16, samples=1))
+    many = moved(jax.random.key(0), at, 400, 0.01, 0.02, 1.0)
+    np.testing.assert_array_equal(many.x[0], at.x)
+    centre = np.asarray(many.x[1:].mean(axis=1) - at.x.mean())
+    assert 0.008 < centre.std() < 0.012
+    width = np.log(np.asarray(many.x[1:]).std(axis=1) / np.asarray(at.x).std())
+    assert 0.015 < width.std() < 0.025
+
+
+def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
+    judge = judge_of(tiny_net)
+    evolution = Evolution(
+        Genetic(population=8, offspring=8),
+        tiny_net,
+        judge.goal,
+        judge.objective,
+        judge.scene,
+        max_length=32,
+        polish=LamarckConfig(every=2, top=3, steps=4),
+    )
+    state = evolution.init(jax.random.key(1))
+    state, first = evolution.step(state)
+    state, second = evolution.step(state)
+    assert second.best_fitness >= first.best_fitness
+    exact = evolution.assess(state.algorithm.population)[0]
+    held = np.asarray(state.algorithm.fitness) > -1e8
+    np.testing.assert_allclose(exact[held], state.algorithm.fitness[held], atol=1e-4)
+    config = LamarckConfig(top=3, steps=6)
+    polished, (programs, told, _) = jax.jit(
+        lambda state: polish_best(state, judge, judge.fixed, config, jax.random.key(0))
+    )(state.algorithm)
+    gains = np.asarray(polished.fitness - state.algorithm.fitness)
+    assert (gains >= 0).all()
+    assert (gains > 0).sum() <= 3
+    for index, fitness in enumerate(np.asarray(told)):
+        if fitness > -1e8:  # those that got better
+            assert fitness_of(judge, decode(programs)[index]) == pytest.approx(fitness, abs=1e-4)
+
+
+def test_the_command(tmp_path, monkeypatch, tiny_weights, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--net", "tiny", "--weights", str(tiny_weights), "--target", "red", "--size", "32"]
+    flags += ["--restarts", "2", "--climb.steps", "8", "--scene.size", "12"]
+    assert main(["polish", FORMULA, *flags]) == 0
+    printed = capsys.readouterr()
+    formula = printed.out.splitlines()[0]
+    assert re.search(r"value .* -> .*, 1 constants, compiling .* 8 steps", printed.err)
+    text = read_png_text(tmp_path / "polished.png")
+    assert text["formula"] == formula
+    assert text["polished_from"] == FORMULA
+    (tmp_path / "two.txt").write_text(f"{FORMULA}\nx\n( * x_iy j )\n")
+    assert main(["polish", "two.txt", *flags]) == 0
+    printed = capsys.readouterr()
+    assert "2 of 3: left out: this formula has no constants" in printed.err
+    assert sorted(path.name for path in (tmp_path / "polished").iterdir()) == [
+        "0001.png",
+        "0003.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x"], "no constants"),
+        (["( exp y"], "missing|never closed"),
+        (["nothing.png"], "nothing.png"),
+        ([FORMULA, "--restarts", "0"], "restarts must be 1 or more"),
+        ([FORMULA, "--climb.steps", "0"], "steps must be 1 or more"),
+        ([FORMULA, "--climb.learning-rate", "nan"], "learning_rate must be above 0"),
+        ([FORMULA, "--layer", "nope"], "no layer 'nope'"),
+        ([FORMULA, "--guide", "a.png"], "--layer"),
+        ([FORMULA, FORMULA, "--out", "a.png"], "folder"),
+        ([FORMULA, "--out", "no/such/folder.png"], "no folder"),
+        ([FORMULA, "--size", "0"], "--size"),
+        ([FORMULA, "--image", "cat=none.jpg"], "none.jpg"),
+    ],
+)
+def test_mistakes(arguments, message, tmp_path, monkeypatch, capsys, tiny_weights):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    net = ["--net", "tiny", "--weights", str(tiny_weights), "--target", "red"]
+    assert main(["polish", *arguments, *net]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err)
+    assert "Traceback" not in printed.err
+    assert sorted(tmp_path.iterdir()) == before
