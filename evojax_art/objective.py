@@ -42,9 +42,8 @@ class ObjectiveConfig:
             are on a logarithmic scale then); "probability" is the plain score, as in 2015.
         class_weight: factor of the scaled score, a layer's as well.
         tv_weight: factor of the total variation, subtracted.
-        near: factor of the distance to the photograph of `start_from`, subtracted: the mean
-            squared difference of colours after both are reduced to 8x8 pixels, so that the
-            composition is kept, not the details. Without a photograph it does nothing.
+        near: factor of the distance to the photograph of `start_from`, subtracted; see `distance`.
+            Its mean colour alone has a distance of 1. Without a photograph it does nothing.
         noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
             The measure is iterative and costs as much as the classifier.
     """
@@ -52,7 +51,7 @@ class ObjectiveConfig:
     scale: Literal["log_odds", "probability"] = "log_odds"
     class_weight: float = 1.0
     tv_weight: float = 0.0
-    near: float = 100.0
+    near: float = 4.0
     noise_gate: float = 0.0
 
     def __post_init__(self):
@@ -90,7 +89,7 @@ def assess(
     fitness -= config.tv_weight * tv
     rejected = REJECTED
     if reference is not None and config.near:
-        fitness -= config.near * jnp.mean((_coarse(images) - _coarse(reference)) ** 2, (1, 2, 3))
+        fitness -= config.near * distance(images, reference)
     elif config.scale == "probability" and not config.tv_weight and isinstance(goal, ClassGoal):
         rejected = 0.0
     if config.noise_gate > 0:
@@ -100,6 +99,19 @@ def assess(
     else:
         noise = jnp.full_like(tv, jnp.nan)
     return jnp.where(jnp.isfinite(fitness), fitness, rejected), Metrics(score, value, tv, noise)
+
+
+def distance(
+    images: Float[Array, "P H W 3"], reference: Float[Array, "h w 3"]
+) -> Float[Array, "P"]:
+    """How far pictures are from another one: 0 where equal, 1 for its mean colour.
+
+    The mean squared difference of colours by their variance (and 0.001), after both are reduced to
+    8x8 pixels: so the composition counts, not the details.
+    """
+    wanted = _coarse(reference)
+    variance = jnp.mean((wanted - jnp.mean(wanted, axis=(0, 1))) ** 2)
+    return jnp.mean((_coarse(images) - wanted) ** 2, axis=(1, 2, 3)) / (variance + 1e-3)
 
 
 def _coarse(images: Float[Array, "*P H W 3"]) -> Float[Array, "*P 8 8 3"]:
