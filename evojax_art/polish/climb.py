@@ -28,6 +28,7 @@ from evojax_art.program import Program
 from evojax_art.scene import SceneConfig
 
 _REACH, _LEAST = 0.3, 0.1
+Judged = tuple[Float[Array, "P"], Metrics]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,10 @@ class Climber:
         self._config = config
         self._value_fn = value_fn
 
-    def init(self, population: Program, fixed: Fixed) -> ClimbState:
-        """The state before the first step; constants must be free."""
+    def init(self, population: Program, judged: Judged) -> ClimbState:
+        """The state before the first step; constants must be free, and the population judged."""
         offset = jnp.zeros_like(population.constant)
-        fitness, metrics = self.judge(population, fixed)
+        fitness, metrics = judged
         return ClimbState(
             start=population,
             offset=offset,
@@ -129,7 +130,7 @@ class Climber:
     def climb(
         self, state: ClimbState, fixed: Fixed, key: Key[Array, ""], num_steps: int, coarse: bool
     ) -> ClimbState:
-        """Some steps, then an exact evaluation.
+        """Some steps; what they led to is kept by `keep_best`.
 
         Args:
             state: consumed.
@@ -150,16 +151,16 @@ class Climber:
             offset, optimizer = advance_fn(state, fixed, scene, here)
             return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
 
-        state, _ = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-        return self._keep_best(state, fixed)
+        return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
 
-    def judge(self, population: Program, fixed: Fixed) -> tuple[Float[Array, "P"], Metrics]:
+    def judge(self, population: Program, fixed: Fixed) -> Judged:
         """Exact fitness and metrics."""
         return self._judge.assess(self._judge.draw(population, fixed), fixed)
 
-    def _keep_best(self, state: ClimbState, fixed: Fixed) -> ClimbState:
+    def keep_best(self, state: ClimbState, judged: Judged) -> ClimbState:
+        """The best so far, given what the judge says of where the formulas are (`displaced`)."""
         candidate = displaced(state.start, state.offset)
-        fitness, metrics = self.judge(candidate, fixed)
+        fitness, metrics = judged
         better = fitness > state.fitness
 
         def choose(new: Array, old: Array) -> Array:

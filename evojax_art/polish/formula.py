@@ -14,9 +14,9 @@ from evojax_art.formula import Expression, Node, constant_node
 from evojax_art.interpreter import reverse
 from evojax_art.judge import Judge
 from evojax_art.ops import BY_NAME, CONSTANT
-from evojax_art.polish.climb import ClimbConfig, Climber, ClimbState, scattered
+from evojax_art.polish.climb import ClimbConfig, Climber, Judged, displaced, scattered
 from evojax_art.polish.drawing import traced
-from evojax_art.program import encode, free_constants, take, to_expressions
+from evojax_art.program import Program, encode, free_constants, take, to_expressions
 
 _LEAST_CAPACITY = 32  # formulas of up to so many nodes share compiled code
 
@@ -134,16 +134,18 @@ class FormulaPolisher:
         climber = Climber(judge, config.climb, value_fn)
         which = expression if config.gradient == "trace" else None
 
-        original = encode([start], capacity, images=self._images)
-        first_fitness, first = jax.device_get(
-            self._call("judge", climber.judge, (original, judge.fixed), None)
-        )
-        state: ClimbState = self._call("init", climber.init, (copies, judge.fixed), which)
+        def judged(population: Program) -> Judged:
+            return self._call("judge", climber.judge, (population, judge.fixed), None)
+
+        original = encode([start] * config.restarts, capacity, images=self._images)
+        first_fitness, first = jax.device_get(judged(original))
+        state = climber.init(copies, judged(copies))
         steps = 0
         for steps, coarse, count in _chunks(config.climb):
             climb_key, key = jax.random.split(climb_key)
             given = (state, judge.fixed, key)
             state = self._call("climb", climber.climb, given, which, count, coarse)
+            state = climber.keep_best(state, judged(displaced(state.start, state.offset)))
             score = max(float(first.score[0]), float(jnp.max(state.metrics.score)))
             if not progress_fn(steps / config.climb.steps, score):
                 break

@@ -11,7 +11,7 @@ from evojax_art.algorithms.base import EMPTY
 from evojax_art.errors import InputError
 from evojax_art.judge import Fixed, Judge
 from evojax_art.objective import Metrics
-from evojax_art.polish.climb import ClimbConfig, Climber
+from evojax_art.polish.climb import ClimbConfig, Climber, displaced
 from evojax_art.program import Program, free_constants, take
 
 
@@ -70,8 +70,10 @@ def polish_best(
     climber = Climber(
         judge, ClimbConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0)
     )
-    climb = climber.init(free_constants(before), fixed)
+    free = free_constants(before)
+    climb = climber.init(free, climber.judge(free, fixed))
     climb = climber.climb(climb, fixed, key, config.steps, coarse=False)
+    climb = climber.keep_best(climb, climber.judge(displaced(climb.start, climb.offset), fixed))
     better = (fitness > EMPTY) & (climb.fitness > fitness)
 
     def choose(new: Array, old: Array) -> Array:
