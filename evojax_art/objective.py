@@ -84,7 +84,8 @@ def assess(
         reference: the picture that `config.near` keeps to, of any size.
     """
     value, score = goal.measure(net, images)
-    images = images.astype(jnp.float32)  # a network may have asked for less precision
+    # A network may have asked for less precision.
+    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     tv = naturalness.total_variation(images)
     fitness = config.class_weight * (value if config.scale == "log_odds" else score)
     fitness -= config.tv_weight * tv

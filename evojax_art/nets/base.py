@@ -71,7 +71,8 @@ class Classifier(nnx.Module):
 
     def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
         """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
-        return self.logits_from_input(self.preprocess(images)).astype(jnp.float32)
+        logits = self.logits_from_input(self.preprocess(images))
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def probabilities(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""

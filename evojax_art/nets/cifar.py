@@ -110,7 +110,8 @@ class CifarClassifier(Classifier):
         outputs = self.stages(x)
         last = list(outputs.values())[-1]
         logits = self.head(jnp.mean(last, axis=(1, 2)))
-        return outputs | {"logits": logits.astype(jnp.float32) / self.temperature[...]}
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return outputs | {"logits": logits / self.temperature[...]}
 
     def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
         """Calibrated logits of preprocessed pictures; the head averages whatever their size."""
