@@ -106,7 +106,7 @@ def polish(flags: list[str]) -> None:
         if len(command.inputs) > 1:
             raise InputError("polish --pixels: give one formula or picture")
         _check_file(out)
-        start = read_start(command.inputs[0], command.size)
+        start = read_start(" ".join(command.inputs), command.size)
         net, goal = _wanted(command)
         _polish_pixels(command, start, net, goal, out, console)
         return
@@ -257,7 +257,7 @@ def _polish_pixels(
         key = jax.random.key(command.seed)
         result = polisher(jnp.asarray(start, jnp.float32) / 255, key, progress)
     text = {
-        "pixels_polished_from": command.inputs[0],
+        "pixels_polished_from": " ".join(command.inputs),
         "score": f"{result.score:.6g}",
         **command.wish,
         "noise": f"{result.noise:.4g}",

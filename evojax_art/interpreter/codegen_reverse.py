@@ -101,8 +101,8 @@ class _Reverse(Writer):
         arguments = self.arguments
         with self.points() as lane:
             point = self._point(formula, tile, lane)
-            here = [self.load(arguments[axis], point) for axis in "xyz"]
-            frame = Quaternion(*here, self.simd.lift(0.0))
+            x, y, z = (self.load(arguments[axis], point) for axis in "xyz")
+            frame = Quaternion(x, y, z, self.simd.lift(0.0))
             self.store_register(arguments["capacity"], lane, frame)
         length = self.load_index("length", formula)
         with self.loop(_I64(0), length) as node:

@@ -46,8 +46,8 @@ def pullback(
 ) -> Float[Array, "P L 4"]:
     """The cotangents of their constants."""
 
-    def one(*given):
-        return _backward(*given, images, samples)
+    def one(program, first, second, at, cotangent):
+        return _backward(program, first, second, at, cotangent, images, samples)
 
     return _for_each(one, program, first, second, at, cotangent)
 

@@ -183,6 +183,7 @@ class Climber:
             return jnp.sum(self._losses(state.start, offset, fixed, scene, at))
 
         gradient = jax.grad(total)(state.offset)
+        updates: Any
         updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
         return state.offset + updates, optimizer
 
@@ -198,6 +199,7 @@ class Climber:
                 return self._losses(alone[0], alone[1], fixed, scene, alone[2])[0]
 
             value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
+            updates: Any
             updates, optimizer = transform.update(
                 gradient, optimizer, offset, value=value, grad=gradient, value_fn=loss
             )

@@ -4,6 +4,7 @@ They are the pictures of `render`, to rounding: the same op table, grid, crunch 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from evojax_art.program import Program
 from evojax_art.render import pixel_coordinates, sample_points, smooth_plus
 from evojax_art.scene import SceneConfig
 
-ValueFn = Callable[[Program, Coordinates, tuple[Pyramid, ...], int], Float[Array, "P 4 T"]]
+ValueFn = Callable[..., Any]  # (population, at, images, samples) -> [P, 4, T]
 
 
 def draw(
@@ -67,7 +68,12 @@ def scene_points(scene: SceneConfig) -> Coordinates:
 
 
 def moved(
-    key: Key[Array, ""], at: Coordinates, count: int, shift: float, scale: float, turn: float
+    key: Key[Array, ""],
+    at: Coordinates,
+    count: int,
+    shift: float | Array,
+    scale: float | Array,
+    turn: float | Array,
 ) -> Coordinates:
     """The points of `count` cameras that are a little beside the first, which stays.
 

@@ -126,7 +126,7 @@ class FormulaPolisher:
                 "this formula has no constants that could be polished; --lift adds some around it"
             )
         scatter_key, climb_key = jax.random.split(key)
-        copies = scattered(scatter_key, take(free, 0), config.restarts, config.spread)
+        copies = scattered(scatter_key, take(free, jnp.int32(0)), config.restarts, config.spread)
         value_fn = reverse.interpret
         if config.gradient == "trace":
             (with_free,) = to_expressions(free, self._images)
