@@ -22,27 +22,19 @@ import tyro
 from evojax_art.algorithms.genetic import Genetic
 from evojax_art.algorithms.mount2015 import Mount2015
 from evojax_art.errors import InputError, suggest
-from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.polish.lamarck import LamarckConfig
 from evojax_art.scene import SceneConfig
+from evojax_art.wish import WishConfig
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(WishConfig):
     """One evolution.
 
     Attributes:
-        target: what to breed: names of classes or superclasses, parts of names, or indices;
-            several are summed.
-        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL: the pictures
-            shall excite it, as in DeepDream. A wrong name lists those there are.
-        guide: with a layer, a picture: its activations there shall be matched.
-        net: the network that judges, see `evojax-art nets`.
-        weights: its weights file, .safetensors or .pth; by default the one that is part of this
-            package, or else the one in the cache.
         dtype: of the network's arithmetic.
         seed: same seed, same run (on the same device).
         formulas: how many to score before stopping.
@@ -69,11 +61,6 @@ class RunConfig:
         polish: whether the best are polished by gradient now and then.
     """
 
-    target: tuple[str, ...] = ("crab",)
-    layer: str = ""
-    guide: Path | None = None
-    net: str = DEFAULT
-    weights: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     formulas: int = 50_000
@@ -96,10 +83,7 @@ class RunConfig:
     polish: LamarckConfig = field(default_factory=LamarckConfig)
 
     def __post_init__(self):
-        if not self.target:
-            raise InputError("target: name at least one class")
-        if self.guide and not self.layer:
-            raise InputError("guide: say with --layer which layer of the network shall match it")
+        super().__post_init__()
         for name in ("formulas", "record_size", "record_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -118,20 +102,6 @@ class RunConfig:
             raise InputError("algorithm mount2015 compares probabilities: give a target, no layer")
         if self.algorithm == "mount2015" and self.start_from:
             raise InputError("algorithm mount2015 cannot keep near a picture: leave out start_from")
-
-    @property
-    def wish(self) -> dict[str, str]:
-        """What is bred for, as pictures carry it: `target`, or `layer` and perhaps `guide`."""
-        if not self.layer:
-            return {"target": ", ".join(self.target)}
-        return {"layer": self.layer} | ({"guide": str(self.guide)} if self.guide else {})
-
-    @property
-    def wanted(self) -> str:
-        """The same in words."""
-        if not self.layer:
-            return " ".join(self.target)
-        return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
     def scored_in(self, generation: int) -> int:
         """Formulas that a generation, counted from 1, evaluates; a step of polish is one."""

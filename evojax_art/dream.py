@@ -11,7 +11,6 @@ numbered PNGs is all the state there is: what was interrupted goes on as if it h
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -28,7 +27,6 @@ from evojax_art.goals import Goal
 from evojax_art.images import pyramid
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.weights import DEFAULT
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.polish.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.polish.views import resized
@@ -36,6 +34,7 @@ from evojax_art.program import decode, encode
 from evojax_art.render import render
 from evojax_art.scene import SceneConfig
 from evojax_art.start_from import variations
+from evojax_art.wish import WishConfig
 
 LEAF = "frame"  # what formulas call the frame before
 Picture = Float[Array | np.ndarray, "H W 3"]  # RGB in [0, 1]
@@ -71,16 +70,10 @@ def _gentle() -> PixelsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamConfig:
+class DreamConfig(WishConfig):
     """A dream's settings, except how long it is.
 
     Attributes:
-        target: what to see: classes or superclasses, parts of names, or indices; several are
-            summed.
-        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL, to excite.
-        guide: with a layer, a picture whose activations shall be matched.
-        net: the network that looks, see `evojax-art nets`.
-        weights: its weights file; by default the one of this package, or the one in the cache.
         seed: same seed, same dream (on the same device).
         size: WIDTHxHEIGHT of the frames, or one number for the longer side of a photograph and
             both of a formula's picture.
@@ -94,11 +87,6 @@ class DreamConfig:
         breed: how formulas are bred.
     """
 
-    target: tuple[str, ...] = ("crab",)
-    layer: str = ""
-    guide: Path | None = None
-    net: str = DEFAULT
-    weights: Path | None = None
     seed: int = 0
     size: str = "256"
     zoom: float = 1.03
@@ -109,10 +97,7 @@ class DreamConfig:
     breed: BreedConfig = field(default_factory=BreedConfig)
 
     def __post_init__(self):
-        if not self.layer and not self.target:
-            raise InputError("target: name at least one class")
-        if self.guide and not self.layer:
-            raise InputError("guide: say with --layer which layer of the network shall match it")
+        super().__post_init__()
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if not 0.25 <= self.zoom <= 4:

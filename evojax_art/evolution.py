@@ -18,7 +18,7 @@ from evojax_art.images import Pyramid
 from evojax_art.judge import Fixed, Judge
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import Metrics, ObjectiveConfig
-from evojax_art.polish.lamarck import LamarckConfig, polish_best
+from evojax_art.polish.lamarck import LamarckConfig, nobody_polished, polish_best
 from evojax_art.program import Program, take
 from evojax_art.scene import SceneConfig
 
@@ -189,9 +189,7 @@ class Evolution:
             return polish_best(state, self._judge, fixed, self._polish, key)
 
         def leave(state: Any):
-            _, (programs, fitness, metrics) = jax.eval_shape(polish, state)
-            nobody = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), (programs, metrics))
-            return state, (nobody[0], jnp.full(fitness.shape, EMPTY, fitness.dtype), nobody[1])
+            return state, nobody_polished(state, self._polish)
 
         return jax.lax.cond(due, polish, leave, state)
 
@@ -205,7 +203,7 @@ class Evolution:
         index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
 
         def one_batch(batch: Program):
-            return self._judge.assess(self._judge.draw(batch, fixed), fixed, threshold)
+            return self._judge.judge(batch, fixed, threshold)
 
         batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)

@@ -17,6 +17,8 @@ from evojax_art.program import Program
 from evojax_art.render import render
 from evojax_art.scene import SceneConfig
 
+Judged = tuple[Float[Array, "P"], Metrics]
+
 
 class Fixed(NamedTuple):
     """What every judgement reads; an argument of compiled code, not a constant in it.
@@ -66,6 +68,15 @@ class Judge:
         pictures = jax.ShapeDtypeStruct((1, scene.size, scene.size, 3), self._dtype)
         jax.eval_shape(self.assess, pictures, self.fixed)  # refuses what the goal cannot judge
 
+    def judge(
+        self,
+        population: Program,
+        fixed: Fixed,
+        threshold: Float[Array, ""] | float = -jnp.inf,
+    ) -> Judged:
+        """Fitness and metrics of programs, all at once."""
+        return self.assess(self.draw(population, fixed), fixed, threshold)
+
     def draw(self, population: Program, fixed: Fixed) -> Float[Array, "P S S 3"]:
         """The pictures that are judged."""
         scene = self.scene
@@ -86,7 +97,7 @@ class Judge:
         images: Float[Array, "P H W 3"],
         fixed: Fixed,
         threshold: Float[Array, ""] | float = -jnp.inf,
-    ) -> tuple[Float[Array, "P"], Metrics]:
+    ) -> Judged:
         """Fitness and metrics of pictures, see `objective.assess`."""
         net = nnx.merge(self._graph, fixed.weights)
         return assess(images, net, self.goal, self.objective, threshold, fixed.reference)

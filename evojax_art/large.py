@@ -8,7 +8,6 @@ picture.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import jax
@@ -184,7 +183,8 @@ def render_bands(
     expression = parse(formula) if isinstance(formula, str) else formula
     check_images(expression, len(images))
     population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
-    tapes = _lower(population)  # once, because compiling it takes longer than all else
+    # Lowered once, because compiling that takes longer than all else.
+    drawer = _Drawer(_lower(population), view, tuple(images))
     refined, smoothed = view.adaptive > 0, view.smooth
     halo = int(refined) + int(smoothed)  # pixels around a band that have a say in its colours
     left, top, width, height = view.part
@@ -198,8 +198,8 @@ def render_bands(
         def done_fn(share: float, number: int = number) -> None:
             progress_fn((number + share) / num_bands)
 
-        draw_fn = _adaptive if refined else _full
-        band = draw_fn(tapes, view, tuple(images), columns, rows, done_fn)
+        draw_fn = drawer.adaptively if refined else drawer.fully
+        band = draw_fn(columns, rows, done_fn)
         if smoothed:
             edge = slice(int(refined), -int(refined) or None)
             inside = _inside(rows[edge], view.height), _inside(columns[edge], view.width)
@@ -231,51 +231,87 @@ def _inside(numbers: Int[np.ndarray, "N"], size: int) -> Bool[np.ndarray, "N"]:
     return (numbers >= 0) & (numbers < size)
 
 
-def _full(
-    tapes: Tape,
-    view: View,
-    images: tuple[Pyramid, ...],
-    columns: Int[np.ndarray, "W"],
-    rows: Int[np.ndarray, "R"],
-    done_fn: Callable[[float], None],
-) -> Float[np.ndarray, "R W 3"]:
-    """All samples of every pixel."""
-    drawn, wanted = _in_pairs(columns, images)
-    everywhere = _every(drawn, rows)
-    batch = _batch(len(everywhere[0]), view.samples**2)
-    colours = _drawn(partial(_mean, tapes, view, images), everywhere, 3, batch, done_fn)
-    return colours.reshape(len(rows), len(drawn), 3)[:, wanted]
+@dataclass(frozen=True)
+class _Drawer:
+    """Draws any pixels of one formula's picture, before it is smoothed."""
 
+    tapes: Tape
+    view: View
+    images: tuple[Pyramid, ...]
 
-def _adaptive(
-    tapes: Tape,
-    view: View,
-    images: tuple[Pyramid, ...],
-    columns: Int[np.ndarray, "W"],
-    rows: Int[np.ndarray, "R"],
-    done_fn: Callable[[float], None],
-) -> Float[np.ndarray, "R-2 W-2 3"]:
-    """A few samples of every pixel, and all of those that are due; none of the outermost."""
-    drawn, wanted = _in_pairs(columns, images)
-    everywhere = _every(drawn, rows)
-    batch = _batch(len(everywhere[0]), _FIRST_LOOK**2)
-    first_fn = partial(_first_look, tapes, view, images)
-    seen = _drawn(first_fn, everywhere, 4, batch, lambda share: done_fn(share / 2))
-    seen = seen.reshape(len(rows), len(drawn), 4)[:, wanted]
-    inside = _inside(rows, view.height), _inside(columns, view.width)
-    colours = seen[1:-1, 1:-1, :3]
-    due = np.nonzero(np.asarray(_due(seen, *inside, view.adaptive)))
-    where = columns[1:-1][due[1]], rows[1:-1][due[0]]
-    wanted = slice(None)
-    if images:  # a pixel's neighbour is drawn with it
-        parity, pair = where[0] % 2, np.arange(2, dtype=np.int32)
-        wanted = 2 * np.arange(len(parity)) + parity
-        where = ((where[0] - parity)[:, None] + pair).ravel(), np.repeat(where[1], 2)
-    batch = max(LANES, _DUE_POINTS // (2 * view.samples**2) * 2)  # even, see `_in_pairs`
-    all_fn = partial(_mean, tapes, view, images)
-    refined = _drawn(all_fn, where, 3, batch, lambda share: done_fn((1 + share) / 2))
-    colours[due] = refined[wanted]
-    return colours
+    def fully(
+        self,
+        columns: Int[np.ndarray, "W"],
+        rows: Int[np.ndarray, "R"],
+        done_fn: Callable[[float], None],
+    ) -> Float[np.ndarray, "R W 3"]:
+        """All samples of every pixel."""
+        drawn, wanted = _in_pairs(columns, self.images)
+        everywhere = _every(drawn, rows)
+        batch = _batch(len(everywhere[0]), self.view.samples**2)
+        colours = _drawn(self._mean, everywhere, 3, batch, done_fn)
+        return colours.reshape(len(rows), len(drawn), 3)[:, wanted]
+
+    def adaptively(
+        self,
+        columns: Int[np.ndarray, "W"],
+        rows: Int[np.ndarray, "R"],
+        done_fn: Callable[[float], None],
+    ) -> Float[np.ndarray, "R-2 W-2 3"]:
+        """A few samples of every pixel, and all of those that are due; none of the outermost."""
+        view = self.view
+        drawn, wanted = _in_pairs(columns, self.images)
+        everywhere = _every(drawn, rows)
+        batch = _batch(len(everywhere[0]), _FIRST_LOOK**2)
+        seen = _drawn(self._first_look, everywhere, 4, batch, lambda share: done_fn(share / 2))
+        seen = seen.reshape(len(rows), len(drawn), 4)[:, wanted]
+        inside = _inside(rows, view.height), _inside(columns, view.width)
+        colours = seen[1:-1, 1:-1, :3]
+        due = np.nonzero(np.asarray(_due(seen, *inside, view.adaptive)))
+        where = columns[1:-1][due[1]], rows[1:-1][due[0]]
+        wanted = slice(None)
+        if self.images:  # a pixel's neighbour is drawn with it
+            parity, pair = where[0] % 2, np.arange(2, dtype=np.int32)
+            wanted = 2 * np.arange(len(parity)) + parity
+            where = ((where[0] - parity)[:, None] + pair).ravel(), np.repeat(where[1], 2)
+        batch = max(LANES, _DUE_POINTS // (2 * view.samples**2) * 2)  # even, see `_in_pairs`
+        refined = _drawn(self._mean, where, 3, batch, lambda share: done_fn((1 + share) / 2))
+        colours[due] = refined[wanted]
+        return colours
+
+    def _mean(
+        self, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
+    ) -> Float[Array, "B 3"]:
+        """The colours of pixels."""
+        return self._pixels(columns, rows, self.view.samples)[:, 0]
+
+    def _first_look(
+        self, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
+    ) -> Float[Array, "B 4"]:
+        """The mean of a few samples of pixels, and their range in the channel of the largest."""
+        return _summary(self._pixels(columns, rows, _FIRST_LOOK, separately=True))
+
+    def _pixels(
+        self,
+        columns: Int[np.ndarray, "B"],
+        rows: Int[np.ndarray, "B"],
+        samples: int,
+        separately: bool = False,
+    ) -> Float[Array, "B S 3"]:
+        view = self.view
+        return render_pixels(
+            self.tapes,
+            jnp.float32(view.z),
+            jnp.asarray(columns),
+            jnp.asarray(rows),
+            view.height,
+            view.width,
+            view.crunch,
+            samples,
+            view.jitter,
+            separately,
+            images=self.images,
+        )[0]
 
 
 def _in_pairs(
@@ -329,35 +365,6 @@ def _drawn(
         colours[starts[-1] :] = np.asarray(ahead)[: num_pixels - starts[-1]]
     done_fn(1.0)
     return colours
-
-
-def _mean(
-    tapes: Tape,
-    view: View,
-    images: tuple[Pyramid, ...],
-    columns: Int[np.ndarray, "B"],
-    rows: Int[np.ndarray, "B"],
-) -> Float[Array, "B 3"]:
-    """The colours of pixels."""
-    settings = (view.height, view.width, view.crunch, view.samples, view.jitter)
-    where = jnp.asarray(columns), jnp.asarray(rows)
-    z = jnp.float32(view.z)
-    return render_pixels(tapes, z, *where, *settings, images=images)[0, :, 0]
-
-
-def _first_look(
-    tapes: Tape,
-    view: View,
-    images: tuple[Pyramid, ...],
-    columns: Int[np.ndarray, "B"],
-    rows: Int[np.ndarray, "B"],
-) -> Float[Array, "B 4"]:
-    """The mean of a few samples of pixels, and their range in the channel where it is largest."""
-    settings = (view.height, view.width, view.crunch, _FIRST_LOOK, view.jitter)
-    where = jnp.asarray(columns), jnp.asarray(rows)
-    z = jnp.float32(view.z)
-    samples = render_pixels(tapes, z, *where, *settings, separately=True, images=images)
-    return _summary(samples[0])
 
 
 @jax.jit

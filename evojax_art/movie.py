@@ -24,29 +24,15 @@ from evojax_art.bindings import Bound
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, Node, check_images, constant_node
 from evojax_art.large import View, render_bands, to_bytes
-from evojax_art.ops import SUBST, Coordinates, Crunch, Op
+from evojax_art.ops import SUBST, Coordinates, Op
 from evojax_art.program import Program, encode, take, to_expressions
 from evojax_art.render import check_settings, render
+from evojax_art.scene import Look
 from evojax_art.video import check_fps
 
 _BATCH_POINTS = 1 << 22  # drawn by one call of compiled code, unless one frame has more
 _FRAME_POINTS = 1 << 23  # a frame with more is drawn in bands
 _MOST_FRAMES = 200_000  # of a clip: two hours and more; programs of all frames are in memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """How a formula is drawn in a movie.
-
-    Attributes:
-        middle: what z is in the middle of its clip, around which it runs.
-        crunch: colours.
-        smooth: plus-shaped blur.
-    """
-
-    middle: float = 0.0
-    crunch: Crunch = "sigmoid"
-    smooth: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,7 @@ class Actor:
 
     Attributes:
         expression: the formula.
-        look: how it is drawn.
+        look: how it is drawn; z is what it runs around.
         bound: the pictures that it reads.
 
     Raises:
@@ -63,7 +49,7 @@ class Actor:
     """
 
     expression: Expression
-    look: Look = Look()
+    look: Look = field(default_factory=Look)
     bound: Bound = field(default_factory=Bound)
 
     def __post_init__(self):
@@ -170,7 +156,7 @@ def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
 
     def draw(which: Int[np.ndarray, "B"], z: Float[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         actor = actors[which[0]]
-        return _draw(config, actor, take(programs, which), z + actor.look.middle)
+        return _draw(config, actor, take(programs, which), z + actor.look.z)
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         shown = draw(plan.formula[index], plan.z[index])
@@ -182,7 +168,7 @@ def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
 
     def describe(number: int) -> dict[str, object]:
         actor = actors[plan.formula[number]]
-        return _description(config, actor, plan.z[number] + actor.look.middle)
+        return _description(config, actor, plan.z[number] + actor.look.z)
 
     batches = _batches(config, plan.formula * 2 + (plan.weight_before > 0))
     return Movie(len(plan.z), _frames(batches, colours_fn), describe)
@@ -225,7 +211,7 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     constant = np.asarray(given.constant)
     between = (1 - share) * constant[left] + share * constant[right]  # exact at both ends
     population = take(given, left)._replace(constant=jnp.asarray(between, jnp.float32))
-    middle = np.array([actor.look.middle for actor in actors])
+    middle = np.array([actor.look.z for actor in actors])
     z = z + (1 - share[:, 0, 0]) * middle[left] + share[:, 0, 0] * middle[right]
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:

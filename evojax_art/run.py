@@ -30,8 +30,7 @@ from evojax_art.config import RunConfig, config_text
 from evojax_art.errors import InputError
 from evojax_art.evolution import Evolution, EvolutionState, Summary
 from evojax_art.formula_files import read_formulas
-from evojax_art.goals import ClassGoal, Goal, chosen_goal
-from evojax_art.images import read_image
+from evojax_art.goals import ClassGoal, Goal
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import load_net, lookup
 from evojax_art.picture import read_png_text, write_text
@@ -75,11 +74,9 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         InputError: anything in the configuration that cannot be used; nothing is written then.
     """
     console = console or Console(stderr=True, highlight=False)
-    net = load_net(config.net, config.weights, dtype=jnp.dtype(config.dtype))
+    net, goal = config.load(jnp.dtype(config.dtype))
     unseen_name = "" if config.layer else lookup(config.net).unseen
     unseen = load_net(unseen_name) if unseen_name else None
-    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
-    goal = chosen_goal(net, config.target, config.layer, guide)
     bound, photograph = _bind(config)
     seeds = _seeds(config, bound.names, photograph)
     algorithm = config.chosen_algorithm

@@ -1,10 +1,35 @@
-"""The pictures that are judged: their size and how they are drawn."""
+"""How formulas are drawn, and the pictures that are judged."""
 
 from dataclasses import dataclass, replace
 
 from evojax_art.errors import InputError
 from evojax_art.nets.base import Classifier
 from evojax_art.ops import Crunch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a formula wants to be drawn; names and defaults are `render`'s.
+
+    Attributes:
+        z: the third coordinate.
+        crunch: colours.
+        smooth: plus-shaped blur.
+    """
+
+    z: float = 0.0
+    crunch: Crunch = "sigmoid"
+    smooth: bool = False
+
+    def overridden(
+        self, *, z: float | None = None, crunch: Crunch | None = None, smooth: bool = False
+    ) -> "Look":
+        """The same, and what flags say in its place; they can switch smoothing on only."""
+        return Look(
+            z=self.z if z is None else z,
+            crunch=crunch or self.crunch,
+            smooth=smooth or self.smooth,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

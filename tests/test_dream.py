@@ -13,7 +13,7 @@ from skimage.restoration import denoise_tv_chambolle
 import evojax_art as ea
 from evojax_art import dream
 from evojax_art.cli import main
-from evojax_art.commands.dream import read_start
+from evojax_art.commands.start import read_start
 from evojax_art.errors import InputError
 from evojax_art.goals import ClassGoal
 from evojax_art.images import pyramid

@@ -18,7 +18,7 @@ ORDER = [
     {"program", "bindings", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
     {"values", "variation", "interpreter.reference", "nets.weights", "objective", "formula_files"}
     | {"interpreter.trace", "polish.pixels"},
-    {"start_from", "tape", "interpreter.reverse_xla"},
+    {"start_from", "tape", "wish", "interpreter.reverse_xla"},
     {"interpreter.codegen", "interpreter.codegen_reverse"},
     {"interpreter.native", "interpreter.packing", "interpreter.xla", "algorithms.base"},
     {"interpreter.pallas", "interpreter.native_reverse"},
@@ -35,8 +35,8 @@ ORDER = [
     {"benchmark.plot"},
     {"benchmark.session"},
     {"commands.inputs", "commands.evolve", "commands.nets", "commands.benchmark"},
-    {"commands.render", "commands.movie", "commands.dream"},
-    {"commands.polish"},
+    {"commands.start", "commands.render", "commands.movie"},
+    {"commands.dream", "commands.polish"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}

@@ -19,7 +19,6 @@ from evojax_art.formula import parse
 from evojax_art.large import render_large
 from evojax_art.movie import (
     Actor,
-    Look,
     MovieConfig,
     depends_on_z,
     film,
@@ -30,6 +29,7 @@ from evojax_art.movie import (
 from evojax_art.ops import OPS
 from evojax_art.ops import crunch as crunch_of
 from evojax_art.picture import read_png_text, write_png
+from evojax_art.scene import Look
 from evojax_art.video import check_video, write_video
 
 MOVING = "( exp ( * x_iy_jx_ky j ) )"
@@ -200,7 +200,7 @@ def test_morph_goes_round():
 
 
 def test_morph_moves_from_middle_to_middle():
-    pair = [Actor(parse(MOVING), Look(middle=middle)) for middle in (0.25, -0.5)]
+    pair = [Actor(parse(MOVING), Look(z=middle)) for middle in (0.25, -0.5)]
     made = morph(config(reach=0.0), pair)
     described = [made.describe_fn(number)["z"] for number in range(10)]
     assert (described[0], described[-1]) == (0.25, -0.5)

@@ -140,9 +140,9 @@ def test_widths_of_vectors_agree(monkeypatch):
     pictures = []
     for width in (4, 8, 16):
         monkeypatch.setattr(native, "_width", lambda width=width: width)
-        native._code.cache_clear()
+        native.code_of.cache_clear()
         pictures.append(np.asarray(evaluate(population, 9, 9)))
-    native._code.cache_clear()
+    native.code_of.cache_clear()
     np.testing.assert_array_equal(pictures[0], pictures[1])
     np.testing.assert_array_equal(pictures[0], pictures[2])
 

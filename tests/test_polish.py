@@ -43,11 +43,11 @@ def test_a_formula_gets_better_and_stays_a_line_of_text(tiny_net, settings):
     config = PolishConfig(restarts=2, climb=replace(SHORT, **settings))
     start = parse(FORMULA)
     result = FormulaPolisher(judge, config)(start, jax.random.key(0))
-    assert result.start_fitness == pytest.approx(fitness_of(judge, start), abs=1e-5)
-    assert result.fitness > result.start_fitness + 0.01
-    again = parse(to_text(result.expression))
-    assert again == result.expression
-    assert fitness_of(judge, again) == pytest.approx(result.fitness, abs=1e-4)
+    assert result.start.fitness == pytest.approx(fitness_of(judge, start), abs=1e-5)
+    assert result.best.fitness > result.start.fitness + 0.01
+    again = parse(to_text(result.best.expression))
+    assert again == result.best.expression
+    assert fitness_of(judge, again) == pytest.approx(result.best.fitness, abs=1e-4)
     assert [node.op for node in again.postfix] == [node.op for node in start.postfix]
 
 
@@ -56,7 +56,7 @@ def test_tracing_climbs_as_well(tiny_net):
     both = [
         FormulaPolisher(judge_of(tiny_net), replace(config, gradient=gradient))(
             parse(FORMULA), jax.random.key(0)
-        ).fitness
+        ).best.fitness
         for gradient in ("reverse", "trace")
     ]
     assert both[0] == pytest.approx(both[1], abs=1e-2)
@@ -66,8 +66,8 @@ def test_named_constants_move_too(tiny_net):
     polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(restarts=2, climb=SHORT))
     result = polisher(parse("( + ( * x_iy j ) golden )"), jax.random.key(0))
     assert result.num_constants == 2
-    assert "golden" not in to_text(result.expression)
-    assert result.fitness > result.start_fitness
+    assert "golden" not in to_text(result.best.expression)
+    assert result.best.fitness > result.start.fitness
 
 
 def test_what_cannot_get_better_stays_as_it_was(tiny_net):
@@ -75,8 +75,8 @@ def test_what_cannot_get_better_stays_as_it_was(tiny_net):
     judge = judge_of(tiny_net, class_weight=0.0)
     start = parse("( * x_iy j )")
     result = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))(start, jax.random.key(0))
-    assert result.expression == start
-    assert result.fitness == result.start_fitness
+    assert result.best.expression == start
+    assert result.best.fitness == result.start.fitness
 
 
 def test_early_end_keeps_the_best(tiny_net):
@@ -90,7 +90,7 @@ def test_early_end_keeps_the_best(tiny_net):
     result = polisher(parse(FORMULA), jax.random.key(0), stop)
     assert len(shares) == 1
     assert result.steps < SHORT.steps
-    assert result.fitness >= result.start_fitness
+    assert result.best.fitness >= result.start.fitness
 
 
 def test_lifting_changes_nothing_yet():
@@ -106,7 +106,7 @@ def test_no_constants(tiny_net):
         polisher(parse("( exp x_iy )"), jax.random.key(0))
     lifting = FormulaPolisher(judge_of(tiny_net), PolishConfig(lift=True, climb=SHORT))
     result = lifting(parse("( exp x_iy )"), jax.random.key(0))
-    assert result.fitness > result.start_fitness
+    assert result.best.fitness > result.start.fitness
 
 
 def test_offsets_move_constants_alone():

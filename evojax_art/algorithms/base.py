@@ -13,7 +13,7 @@ queue of starters: the seeds, then random formulas.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from evojax_art.program import Program, take
 from evojax_art.variation import GrowthConfig, grow
 
+T = TypeVar("T")
 _AT_ONCE = 4096
 EMPTY = -2e9  # below any fitness that can be told
 
@@ -112,8 +113,8 @@ def from_queue(queue: Program, asked: Int[Array, ""], children: Program) -> Prog
     return select(index < size, queued, children)
 
 
-def select(condition: Bool[Array, "N"], one: Program, other: Program) -> Program:
-    """Row by row, from one population or the other."""
+def select(condition: Bool[Array, "N"], one: T, other: T) -> T:
+    """Row by row, from one population or the other, or other trees of arrays with an axis N."""
 
     def choose(a: Array, b: Array) -> Array:
         return jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)

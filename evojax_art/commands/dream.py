@@ -8,26 +8,17 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from jaxtyping import UInt8
-from PIL import Image
 from rich.console import Console
 
-from evojax_art.bindings import Bound
-from evojax_art.commands.inputs import picture_size, read_given
+from evojax_art.commands.start import read_start
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
 from evojax_art.dream import DreamConfig, Dreamer
 from evojax_art.dream_folder import DreamFolder
 from evojax_art.errors import InputError
-from evojax_art.formula import check_images
-from evojax_art.goals import Goal, chosen_goal
-from evojax_art.images import read_image
-from evojax_art.large import render_large
-from evojax_art.nets.weights import load_net
-from evojax_art.picture import read_png_text
+from evojax_art.goals import Goal
 from evojax_art.progress import StatusLine, stop_on_interrupt
 
-_PHOTOGRAPHS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif"}
-_SAMPLES = 3  # of a pixel, by as many, where a formula draws the first frame
 _BAR = 24  # characters
 
 
@@ -64,9 +55,7 @@ def dream(flags: list[str]) -> None:
     command = parse_flags(DreamCommand, flags, "evojax-art dream")
     config = command.dream
     keep_compiled()
-    net = load_net(config.net, config.weights)
-    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
-    goal = chosen_goal(net, config.target, config.layer, guide)
+    net, goal = config.load()
     dreamer = Dreamer(config, net, goal)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)
@@ -117,70 +106,6 @@ def _make(
             status.show(" · ".join(parts))
             if interrupted.is_set():
                 break
-
-
-def read_start(given: str, size: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The first frame.
-
-    Args:
-        given: a photograph, a PNG of ours, which is drawn anew, or a formula.
-        size: see `DreamConfig`; a photograph is cut to a shape that is not its own.
-
-    Raises:
-        InputError: none of these, or several formulas.
-    """
-    path = Path(given)
-    width, height = picture_size(size)
-    if min(width, height) < 32 or max(width, height) > 4096:
-        raise InputError(f"--size {size}: frames have 32 to 4096 pixels to a side")
-    is_photograph = path.suffix.lower() in _PHOTOGRAPHS
-    if is_photograph and path.is_file() and path.suffix.lower() == ".png":
-        is_photograph = "formula" not in read_png_text(path)
-    if is_photograph:
-        return _fitted(read_image(path), width, height, free="x" not in size)
-    jobs = read_given(given)
-    if len(jobs) != 1:
-        raise InputError(f"{given}: a dream starts from one formula, not {len(jobs)}")
-    bound = jobs[0].bound(Bound())
-    check_images(jobs[0].expression, len(bound.names))
-    look = jobs[0].look
-    return np.asarray(
-        render_large(
-            jobs[0].expression,
-            height,
-            width,
-            look.z,
-            look.crunch,
-            look.smooth,
-            samples=_SAMPLES,
-            images=bound.pyramids,
-        ),
-        np.uint8,
-    )
-
-
-def _fitted(
-    picture: UInt8[np.ndarray, "h w 3"], width: int, height: int, *, free: bool
-) -> UInt8[np.ndarray, "H W 3"]:
-    """A photograph at another size.
-
-    Args:
-        picture: the photograph.
-        width: of the frames.
-        height: likewise.
-        free: keep its shape, and make the longer side that long.
-    """
-    rows, columns, _ = picture.shape
-    box = (0.0, 0.0, float(columns), float(rows))
-    if free:
-        scale = width / max(rows, columns)
-        width, height = max(32, round(columns * scale)), max(32, round(rows * scale))
-    else:  # the largest part of that shape, from the middle
-        shape = min(columns / width, rows / height)
-        left, top = (columns - width * shape) / 2, (rows - height * shape) / 2
-        box = (left, top, columns - left, rows - top)
-    image = Image.fromarray(picture)
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
 
 
 def _name(start: str) -> str:

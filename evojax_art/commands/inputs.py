@@ -7,25 +7,10 @@ from pathlib import Path
 
 from evojax_art.bindings import Bound, bound_with
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, FormulaError, parse
+from evojax_art.formula import Expression, FormulaError, check_images, parse
 from evojax_art.formula_files import read_formulas
-from evojax_art.ops import Crunch
-from evojax_art.picture import read_png_text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """How a formula wants to be drawn; names and defaults are `render`'s.
-
-    Attributes:
-        z: the third coordinate.
-        crunch: colours.
-        smooth: plus-shaped blur.
-    """
-
-    z: float = 0.0
-    crunch: Crunch = "sigmoid"
-    smooth: bool = False
+from evojax_art.picture import check_writable, read_png_text
+from evojax_art.scene import Look
 
 
 @dataclass(frozen=True)
@@ -79,6 +64,62 @@ def read_given(given: str, *, lenient: bool = False, images: Sequence[str] = ())
         if not re.search(r"[()\s]", given):
             raise InputError(f"{given!r} is no file, and no formula either: {error}") from None
         raise
+
+
+def read_all(
+    inputs: Sequence[str], flagged: Bound, command: str, *, lenient: bool = False
+) -> list[tuple[Given, Bound]]:
+    """The formulas that all arguments mean, at least one, each with the pictures it may read.
+
+    Args:
+        inputs: see `read_given`.
+        flagged: pictures given with flags.
+        command: for the error where there are none.
+        lenient: read formulas as the 1995 program does.
+
+    Raises:
+        InputError: as `read_given` and `Given.bound`; a picture that is not bound.
+    """
+    given = [
+        one for text in inputs for one in read_given(text, lenient=lenient, images=flagged.names)
+    ]
+    if not given:
+        raise InputError(f"{command}: give a formula or a file")
+    pairs = [(one, one.bound(flagged)) for one in given]
+    for one, bound in pairs:
+        check_images(one.expression, len(bound.names))
+    return pairs
+
+
+def output_paths(out: Path | None, count: int, command: str, file: str, folder: str) -> list[Path]:
+    """Where so many PNGs go; their folder is there, and one file can be written.
+
+    Args:
+        out: as given; a file for one picture, a folder for several.
+        count: of the pictures.
+        command: for errors.
+        file: where one goes if nothing was given.
+        folder: where several go then.
+
+    Raises:
+        InputError: several into one file, or a place that cannot be written.
+    """
+    if count == 1:
+        path = out or Path(file)
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        check_writable(path)  # known before the work, not after it
+        return [path]
+    if out and out.suffix:
+        raise InputError(
+            f"{command}: {count} formulas cannot go into one file; give a folder with --out"
+        )
+    out = out or Path(folder)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write folder {out}: {error.strerror}") from error
+    return [out / f"{number:04d}.png" for number in range(1, count + 1)]
 
 
 def picture_size(text: str) -> tuple[int, int]:

@@ -21,11 +21,10 @@ from rich.progress import (
 from rich.text import Text
 
 from evojax_art.bindings import Bound, bind_images
-from evojax_art.commands.inputs import Given, picture_size, read_given
+from evojax_art.commands.inputs import Given, picture_size, read_all
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
-from evojax_art.errors import InputError
-from evojax_art.movie import Actor, Look, MovieConfig, depends_on_z, film, morph
+from evojax_art.movie import Actor, MovieConfig, depends_on_z, film, morph
 from evojax_art.ops import Crunch
 from evojax_art.video import check_video, write_video
 
@@ -93,14 +92,8 @@ def movie(flags: list[str]) -> None:
         loop=command.loop,
     )
     flagged = bind_images(command.image)
-    given = [
-        one
-        for text in command.inputs
-        for one in read_given(text, lenient=command.lenient, images=flagged.names)
-    ]
-    if not given:
-        raise InputError("movie: give a formula or a file")
-    actors = [_actor(one, command, one.bound(flagged)) for one in given]
+    given = read_all(command.inputs, flagged, "movie", lenient=command.lenient)
+    actors = [_actor(one, command, bound) for one, bound in given]
     pictures = (morph if command.morph else film)(config, actors)
     check_video(command.out, command.fps)
     if not command.morph:
@@ -127,11 +120,7 @@ def movie(flags: list[str]) -> None:
 
 
 def _actor(given: Given, command: MovieCommand, bound: Bound) -> Actor:
-    look = Look(
-        middle=given.look.z,
-        crunch=command.crunch or given.look.crunch,
-        smooth=given.look.smooth or command.smooth,
-    )
+    look = given.look.overridden(crunch=command.crunch, smooth=command.smooth)
     return Actor(given.expression, look, bound)
 
 

@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from evojax_art.bindings import Bound, bind_images
-from evojax_art.commands.inputs import Given, Look, picture_crop, picture_size, read_given
+from evojax_art.commands.inputs import Given, output_paths, picture_crop, picture_size, read_all
 from evojax_art.compilation import keep_compiled
 from evojax_art.config import parse_flags
-from evojax_art.errors import InputError
-from evojax_art.formula import check_images
 from evojax_art.large import View, render_bands, to_bytes
 from evojax_art.ops import Crunch
-from evojax_art.picture import check_writable, png_writer
+from evojax_art.picture import png_writer
+from evojax_art.scene import Look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,8 @@ class RenderCommand:
 
     Attributes:
         inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON.
-        out: the PNG, or a folder where there are several formulas; existing files are replaced.
+        out: the PNG, picture.png by default, or a folder, pictures, where there are several
+            formulas; existing files are replaced.
         size: WIDTHxHEIGHT, or one number for a square.
         z: the third coordinate.
         crunch: colours; 1995 is black beyond +-30.
@@ -48,7 +48,7 @@ class RenderCommand:
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    out: Path = Path("picture.png")
+    out: Path | None = None
     size: str = "512"
     z: float | None = None
     crunch: Crunch | None = None
@@ -67,21 +67,12 @@ def render(flags: list[str]) -> None:
     command = parse_flags(RenderCommand, flags, "evojax-art render")
     keep_compiled()
     flagged = bind_images(command.image)
-    jobs = [
-        job
-        for text in command.inputs
-        for job in read_given(text, lenient=command.lenient, images=flagged.names)
-    ]
-    if not jobs:
-        raise InputError("render: give a formula or a file")
-    bounds = [job.bound(flagged) for job in jobs]
-    for job, bound in zip(jobs, bounds, strict=True):
-        check_images(job.expression, len(bound.names))
-    views = [_view(job.look, command) for job in jobs]
-    paths = _paths(command.out, len(jobs))
+    jobs = read_all(command.inputs, flagged, "render", lenient=command.lenient)
+    views = [_view(given.look, command) for given, _ in jobs]
+    paths = output_paths(command.out, len(jobs), "render", "picture.png", "pictures")
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for given, bound, view, path in zip(jobs, bounds, views, paths, strict=True):
+        for (given, bound), view, path in zip(jobs, views, paths, strict=True):
             task = progress.add_task(path.name, total=1.0)
             progress_fn = partial(_update, progress, task)
             _draw(given, bound, view, command.bits, path, progress_fn)
@@ -122,28 +113,9 @@ def _draw(
             write_fn(to_bytes(band, bits))
 
 
-def _paths(out: Path, count: int) -> list[Path]:
-    """Where the pictures go; their folder is there."""
-    if count == 1:
-        if not out.parent.is_dir():
-            raise InputError(f"cannot write {out}: there is no folder {out.parent}")
-        check_writable(out)  # known before the work, not after it
-        return [out]
-    if out.suffix and out != RenderCommand.out:
-        raise InputError(
-            f"render: {count} formulas cannot go into one file; give a folder with --out"
-        )
-    folder = Path("pictures") if out.suffix else out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write folder {folder}: {error.strerror}") from error
-    return [folder / f"{number:04d}.png" for number in range(1, count + 1)]
-
-
 def _view(look: Look, command: RenderCommand) -> View:
     width, height = picture_size(command.size)
-    chosen = _chosen_look(look, command)
+    chosen = look.overridden(z=command.z, crunch=command.crunch, smooth=command.smooth)
     return View(
         height=height,
         width=width,
@@ -155,9 +127,3 @@ def _view(look: Look, command: RenderCommand) -> View:
         adaptive=command.adaptive,
         crop=picture_crop(command.crop),
     )
-
-
-def _chosen_look(look: Look, command: RenderCommand) -> Look:
-    """What the formula came with, and what flags say in its place."""
-    z = look.z if command.z is None else command.z
-    return Look(z=z, crunch=command.crunch or look.crunch, smooth=look.smooth or command.smooth)

@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from evojax_art.interpreter.simd import Vector
-from evojax_art.interpreter.writer import Writer, written
+from evojax_art.interpreter.writer import Source, Writer
 from evojax_art.ops import (
     CONSTANT,
     INSTRUCTIONS,
@@ -35,15 +35,10 @@ from evojax_art.ops import (
 from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
 
 FUNCTIONS = ("interpret", "fold")
-POINTERS = [*Tape._fields, *Coordinates._fields, "output", "registers"]
-COUNTS = ["first_tile", "last_tile", "first_formula", "last_formula"]
-COUNTS += ["num_tiles", "capacity", "tile", "samples", "kind"]
+POINTERS = (*Tape._fields, *Coordinates._fields, "output", "registers")
+_RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
+COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "samples", "kind")
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
-
-
-def assembly(width: int, triple: str) -> str:
-    """The functions in LLVM's language, for vectors of `width` lanes."""
-    return written(_Interpreter, FUNCTIONS, POINTERS, COUNTS, width, triple)
 
 
 class _Interpreter(Writer):
@@ -206,3 +201,6 @@ class _Interpreter(Writer):
         chosen += [0] * ((length or len(chosen)) - len(chosen))
         mask = ir.Constant(ir.VectorType(_I32, len(chosen)), chosen)
         return self.builder.shuffle_vector(a, b, mask)
+
+
+SOURCE = Source(_Interpreter, FUNCTIONS, POINTERS, COUNTS)

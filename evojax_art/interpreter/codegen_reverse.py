@@ -21,21 +21,16 @@ from llvmlite import ir
 from evojax_art.interpreter.pullback import pullback
 from evojax_art.interpreter.simd import Vector
 from evojax_art.interpreter.trace import LARGEST_COTANGENT
-from evojax_art.interpreter.writer import Writer, written
+from evojax_art.interpreter.writer import Source, Writer
 from evojax_art.ops import CONSTANT, OPS, SUBST, Coordinates, Op, Quaternion
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
-POINTERS = [*NODES, *Coordinates._fields, "cotangent", "output", "registers"]
-COUNTS = ["first_tile", "last_tile", "first_formula", "last_formula"]
-COUNTS += ["num_tiles", "capacity", "tile"]
+POINTERS = (*NODES, *Coordinates._fields, "cotangent", "output", "registers")
+_RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
+COUNTS = (*_RANGES, "num_tiles", "capacity", "tile")
 EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, SUBST))
 _I64 = ir.IntType(64)
-
-
-def assembly(width: int, triple: str) -> str:
-    """The functions in LLVM's language, for vectors of `width` lanes."""
-    return written(_Reverse, FUNCTIONS, POINTERS, COUNTS, width, triple)
 
 
 class _Reverse(Writer):
@@ -203,3 +198,6 @@ class _Reverse(Writer):
             there = builder.add(builder.mul(place, _I64(4)), _I64(component))
             scalar = simd.total(Vector(simd, builder.load(total, typ=simd.float_type)))
             builder.store(scalar, self.address(arguments["output"], there))
+
+
+SOURCE = Source(_Reverse, FUNCTIONS, POINTERS, COUNTS)

@@ -26,6 +26,7 @@ from llvmlite import binding
 from evojax_art.cores import num_cores
 from evojax_art.interpreter import codegen
 from evojax_art.interpreter.ffi import register
+from evojax_art.interpreter.writer import Source
 from evojax_art.ops import KEPT, Coordinates, Keep, num_kept
 from evojax_art.tape import LANES, NUM_LEAVES, Tape
 
@@ -40,7 +41,7 @@ def interpret(tapes: Tape, at: Coordinates, kept: Keep, samples: int) -> Float[A
     """
     num_tiles, tile = at.x.shape
     register(_TARGET, _run)
-    _code()  # starts compiling it while XLA compiles the rest
+    code_of(codegen.SOURCE)  # starts compiling it while XLA compiles the rest
     shape = (tapes.opcode.shape[0], num_tiles * (tile // samples), num_kept(kept))
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGET, result, vmap_method="sequential")
@@ -53,7 +54,7 @@ def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, A
     num_formulas = len(tapes.length)
     num_tiles = len(at.x)
     num_threads = num_cores()
-    code = _code().result()
+    code = code_of(codegen.SOURCE).result()
     if tapes.num_folded.any():
         tapes = tapes._replace(constant=tapes.constant.copy())
         size = NUM_LEAVES + tapes.opcode.shape[1]
@@ -120,19 +121,17 @@ def scratch(size: int) -> int:
 
 
 @cache
-def _code() -> Future[dict[str, Callable[..., None]]]:
-    return pool().submit(_compiled)
+def code_of(source: Source) -> Future[dict[str, Callable[..., None]]]:
+    """Its functions, callable; the first call starts compiling them."""
+    return pool().submit(_compiled, source)
 
 
-def _compiled() -> dict[str, Callable[..., None]]:
-    """`codegen.FUNCTIONS`, callable; ctypes frees the GIL for them."""
-    engine = compiled_engine(codegen.assembly(width(), binding.get_default_triple()))
-    kind = ctypes.CFUNCTYPE(
-        None,
-        *[ctypes.c_void_p] * len(codegen.POINTERS),
-        *[ctypes.c_int64] * len(codegen.COUNTS),
-    )
-    return {name: kind(engine.get_function_address(name)) for name in codegen.FUNCTIONS}
+def _compiled(source: Source) -> dict[str, Callable[..., None]]:
+    """Ctypes frees the GIL for them."""
+    engine = compiled_engine(source.assembly(_width(), binding.get_default_triple()))
+    arguments = [ctypes.c_void_p] * len(source.pointers) + [ctypes.c_int64] * len(source.counts)
+    kind = ctypes.CFUNCTYPE(None, *arguments)
+    return {name: kind(engine.get_function_address(name)) for name in source.functions}
 
 
 def compiled_engine(assembly: str) -> binding.ExecutionEngine:
@@ -155,7 +154,7 @@ def compiled_engine(assembly: str) -> binding.ExecutionEngine:
     return engine
 
 
-def width() -> int:
+def _width() -> int:
     """Lanes of the widest vectors that the CPU has."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):

@@ -1,9 +1,6 @@
 """Values and pullbacks of programs on a CPU, as native code on all cores; see `codegen_reverse`."""
 
-import ctypes
-from collections.abc import Callable
-from concurrent.futures import Future
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -11,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from llvmlite import binding
 
 from evojax_art.interpreter import codegen_reverse, native
 from evojax_art.interpreter.ffi import register
@@ -55,7 +51,7 @@ def pullback(
 
 def _call(name: str, shape: tuple[int, ...], program: Program, first, second, at, cotangent):
     register(_TARGETS[name], partial(_run, name))
-    _code()  # starts compiling it while XLA compiles the rest
+    native.code_of(codegen_reverse.SOURCE)  # starts compiling it while XLA compiles the rest
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGETS[name], result, vmap_method="sequential")
     return call(program.opcode, first, second, program.constant, program.length, *at, cotangent)
@@ -72,7 +68,7 @@ def _run(
     _, num_tiles, tile = at_x.shape
     if name == "pullback":
         results[0].fill(0)  # nodes that are no constants
-    function = _code().result()[name]
+    function = native.code_of(codegen_reverse.SOURCE).result()[name]
     addresses = [array.ctypes.data for array in arrays]
 
     def task(piece: tuple[tuple[int, int], tuple[int, int]]) -> None:
@@ -82,19 +78,3 @@ def _run(
     tiles = pairwise(native.bounds(num_tiles, 4))
     formulas = pairwise(native.bounds(num_formulas, num_formulas))
     list(native.pool().map(task, product(list(tiles), list(formulas))))
-
-
-@cache
-def _code() -> Future[dict[str, Callable[..., None]]]:
-    return native.pool().submit(_compiled)
-
-
-def _compiled() -> dict[str, Callable[..., None]]:
-    assembly = codegen_reverse.assembly(native.width(), binding.get_default_triple())
-    engine = native.compiled_engine(assembly)
-    kind = ctypes.CFUNCTYPE(
-        None,
-        *[ctypes.c_void_p] * len(codegen_reverse.POINTERS),
-        *[ctypes.c_int64] * len(codegen_reverse.COUNTS),
-    )
-    return {name: kind(engine.get_function_address(name)) for name in codegen_reverse.FUNCTIONS}

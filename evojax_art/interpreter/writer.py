@@ -1,7 +1,8 @@
 """What the native code's writers share: functions, loops, and registers of a tile's points."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -13,28 +14,37 @@ _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _POINTER = ir.PointerType()
 
 
-def written(
-    writer: type["Writer"],
-    functions: Sequence[str],
-    pointers: Sequence[str],
-    counts: Sequence[str],
-    width: int,
-    triple: str,
-) -> str:
-    """Functions that take pointers and int64s, each written by the method of its name."""
-    module = ir.Module("interpreter")
-    module.triple = triple
-    kinds = [_POINTER] * len(pointers) + [_I64] * len(counts)
-    for name in functions:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-        arguments = dict(zip([*pointers, *counts], function.args, strict=True))
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        # A thread inherits its creator's treatment of denormals, and XLA's threads flush them:
-        # which thread does a piece of work must not decide its last bits.
-        builder.call(_declared(module, "llvm.reset.fpenv"), [])
-        getattr(writer(builder, arguments, width), name)()
-        builder.ret_void()
-    return str(module)
+@dataclass(frozen=True)
+class Source:
+    """Functions that take pointers and int64s.
+
+    Attributes:
+        writer: its method of a function's name writes that function.
+        functions: their names.
+        pointers: names of the arguments that come first, the same for all.
+        counts: of those behind.
+    """
+
+    writer: type["Writer"]
+    functions: tuple[str, ...]
+    pointers: tuple[str, ...]
+    counts: tuple[str, ...]
+
+    def assembly(self, width: int, triple: str) -> str:
+        """The functions in LLVM's language, for vectors of `width` lanes."""
+        module = ir.Module("interpreter")
+        module.triple = triple
+        kinds = [_POINTER] * len(self.pointers) + [_I64] * len(self.counts)
+        for name in self.functions:
+            function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+            arguments = dict(zip([*self.pointers, *self.counts], function.args, strict=True))
+            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            # A thread inherits its creator's treatment of denormals, and XLA's threads flush them:
+            # which thread does a piece of work must not decide its last bits.
+            builder.call(_declared(module, "llvm.reset.fpenv"), [])
+            getattr(self.writer(builder, arguments, width), name)()
+            builder.ret_void()
+        return str(module)
 
 
 def _declared(module: ir.Module, name: str) -> ir.Function:

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from evojax_art.algorithms.base import select
 from evojax_art.errors import InputError
 from evojax_art.interpreter import reverse
-from evojax_art.judge import Fixed, Judge
+from evojax_art.judge import Fixed, Judge, Judged
 from evojax_art.objective import Metrics
 from evojax_art.ops import CONSTANT, Coordinates
 from evojax_art.polish.drawing import ValueFn, draw, moved, scene_points
@@ -28,7 +29,6 @@ from evojax_art.program import Program
 from evojax_art.scene import SceneConfig
 
 _REACH, _LEAST = 0.3, 0.1
-Judged = tuple[Float[Array, "P"], Metrics]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,22 +153,12 @@ class Climber:
 
         return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
 
-    def judge(self, population: Program, fixed: Fixed) -> Judged:
-        """Exact fitness and metrics."""
-        return self._judge.assess(self._judge.draw(population, fixed), fixed)
-
     def keep_best(self, state: ClimbState, judged: Judged) -> ClimbState:
         """The best so far, given what the judge says of where the formulas are (`displaced`)."""
         candidate = displaced(state.start, state.offset)
-        fitness, metrics = judged
-        better = fitness > state.fitness
-
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(better.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
-
-        best, fitness, metrics = jax.tree.map(
-            choose, (candidate, fitness, metrics), (state.best, state.fitness, state.metrics)
-        )
+        before = (state.best, state.fitness, state.metrics)
+        better = judged[0] > state.fitness
+        best, fitness, metrics = select(better, (candidate, *judged), before)
         return state._replace(best=best, fitness=fitness, metrics=metrics)
 
     def _losses(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from jaxtyping import Array, Key
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, Node, constant_node
 from evojax_art.interpreter import reverse
-from evojax_art.judge import Judge
+from evojax_art.judge import Judge, Judged
 from evojax_art.ops import BY_NAME, CONSTANT
-from evojax_art.polish.climb import ClimbConfig, Climber, Judged, displaced, scattered
+from evojax_art.polish.climb import ClimbConfig, Climber, ClimbState, displaced, scattered
 from evojax_art.polish.drawing import traced
 from evojax_art.program import Program, encode, free_constants, take, to_expressions
 
@@ -49,31 +49,37 @@ class PolishConfig:
             raise InputError(f"spread must be 0 or more, got {self.spread}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Polished:
-    """What polishing came to; values and scores by exact evaluation.
+class Scored(NamedTuple):
+    """A formula and what it is worth, by exact evaluation.
 
     Attributes:
-        expression: the best found; the start itself where nothing was better.
-        start_fitness: by the whole objective.
-        fitness: likewise, never lower.
-        start_value: the goal's, for classes the log-odds of the score.
-        value: likewise.
-        start_score: the goal's, for classes a probability.
-        score: likewise.
+        expression: the formula.
+        fitness: by the whole objective.
+        value: the goal's, for classes the log-odds of the score.
+        score: the goal's, for classes a probability.
+    """
+
+    expression: Expression
+    fitness: float
+    value: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polished:
+    """What polishing came to.
+
+    Attributes:
+        start: what it began with.
+        best: the best found; the start itself where nothing was better.
         num_constants: that were free.
         steps: taken.
         compile_seconds: tracing and compiling, or reading what was compiled before.
         seconds: everything else.
     """
 
-    expression: Expression
-    start_fitness: float
-    fitness: float
-    start_value: float
-    value: float
-    start_score: float
-    score: float
+    start: Scored
+    best: Scored
     num_constants: int
     steps: int
     compile_seconds: float
@@ -113,61 +119,63 @@ class FormulaPolisher:
         Raises:
             InputError: there is no constant in it.
         """
-        config, judge = self._config, self._judge
         began, self._compile_seconds = time.perf_counter(), 0.0
-        start = expression
-        if config.lift:
-            expression = lifted(expression)
-        capacity = max(_LEAST_CAPACITY, 1 << (len(expression) - 1).bit_length())
-        free = free_constants(encode([expression], capacity, images=self._images))
+        wrapped = lifted(expression) if self._config.lift else expression
+        capacity = max(_LEAST_CAPACITY, 1 << (len(wrapped) - 1).bit_length())
+        free = free_constants(encode([wrapped], capacity, images=self._images))
         num_constants = int(jnp.sum(free.opcode == CONSTANT))
         if not num_constants:
             raise InputError(
                 "this formula has no constants that could be polished; --lift adds some around it"
             )
-        scatter_key, climb_key = jax.random.split(key)
-        copies = scattered(scatter_key, take(free, jnp.int32(0)), config.restarts, config.spread)
-        value_fn = reverse.interpret
-        if config.gradient == "trace":
-            (with_free,) = to_expressions(free, self._images)
-            value_fn = traced(with_free)
-        climber = Climber(judge, config.climb, value_fn)
-        which = expression if config.gradient == "trace" else None
-
-        def judged(population: Program) -> Judged:
-            return self._call("judge", climber.judge, (population, judge.fixed), None)
-
-        original = encode([start] * config.restarts, capacity, images=self._images)
-        first_fitness, first = jax.device_get(judged(original))
-        state = climber.init(copies, judged(copies))
-        steps = 0
-        for steps, coarse, count in _chunks(config.climb):
-            climb_key, key = jax.random.split(climb_key)
-            given = (state, judge.fixed, key)
-            state = self._call("climb", climber.climb, given, which, count, coarse)
-            state = climber.keep_best(state, judged(displaced(state.start, state.offset)))
-            score = max(float(first.score[0]), float(jnp.max(state.metrics.score)))
-            if not progress_fn(steps / config.climb.steps, score):
-                break
+        # As many as climb, so that they share compiled code.
+        originals = [expression] * self._config.restarts
+        judged = self._judged(encode(originals, capacity, images=self._images))
+        start = _scored(expression, judged, 0)
+        state, steps = self._climbed(free, key, start.score, progress_fn)
         winner = int(jnp.argmax(state.fitness))
-        improved = float(state.fitness[winner]) > float(first_fitness[0])
-        best = jax.tree.map(lambda t: t[winner][None], state.best)
-        (polished,) = to_expressions(best, self._images)
-        fitness, metrics = jax.device_get((state.fitness[winner], state.metrics))
-        end = jax.tree.map(lambda t: t[winner], metrics) if improved else None
+        best = start
+        if float(state.fitness[winner]) > start.fitness:
+            polished = to_expressions(take(state.best, jnp.array([winner])), self._images)[0]
+            best = _scored(polished, (state.fitness, state.metrics), winner)
         return Polished(
-            expression=polished if improved else start,
-            start_fitness=float(first_fitness[0]),
-            fitness=float(fitness) if improved else float(first_fitness[0]),
-            start_value=float(first.value[0]),
-            value=float(end.value if end else first.value[0]),
-            start_score=float(first.score[0]),
-            score=float(end.score if end else first.score[0]),
+            start=start,
+            best=best,
             num_constants=num_constants,
             steps=steps,
             compile_seconds=self._compile_seconds,
             seconds=time.perf_counter() - began - self._compile_seconds,
         )
+
+    def _climbed(
+        self,
+        free: Program,
+        key: Key[Array, ""],
+        score: float,
+        progress_fn: Callable[[float, float], bool],
+    ) -> tuple[ClimbState, int]:
+        """Where copies of a formula got to, and the steps that it took."""
+        config, fixed = self._config, self._judge.fixed
+        value_fn, which = reverse.interpret, None  # compiled code serves any formula,
+        if config.gradient == "trace":  # or one
+            (which,) = to_expressions(free, self._images)
+            value_fn = traced(which)
+        climber = Climber(self._judge, config.climb, value_fn)
+        scatter_key, key = jax.random.split(key)
+        copies = scattered(scatter_key, take(free, jnp.int32(0)), config.restarts, config.spread)
+        state, steps = climber.init(copies, self._judged(copies)), 0
+        for steps, coarse, count in _chunks(config.climb):
+            chunk_key = jax.random.fold_in(key, steps)
+            given = (state, fixed, chunk_key)
+            state = self._call("climb", climber.climb, given, which, count, coarse)
+            state = climber.keep_best(state, self._judged(displaced(state.start, state.offset)))
+            best_score = max(score, float(jnp.max(state.metrics.score)))
+            if not progress_fn(steps / config.climb.steps, best_score):
+                break
+        return state, steps
+
+    def _judged(self, population: Program) -> Judged:
+        return self._call("judge", self._judge.judge, (population, self._judge.fixed), None)
 
     def _call(self, name: str, fn: Callable, given: tuple, which: Any, *static: Any) -> Any:
         """The function's result; compiling it, where that is due, goes to its own account."""
@@ -179,6 +187,12 @@ class FormulaPolisher:
             self._compiled[known] = lowered.compile()
             self._compile_seconds += time.perf_counter() - began
         return self._compiled[known](*given)
+
+
+def _scored(expression: Expression, judged: Judged, index: int) -> Scored:
+    fitness, metrics = jax.device_get(judged)
+    values = (fitness[index], metrics.value[index], metrics.score[index])
+    return Scored(expression, *map(float, values))
 
 
 def _chunks(config: ClimbConfig):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from evojax_art.algorithms.base import EMPTY
+from evojax_art.algorithms.base import EMPTY, select
 from evojax_art.errors import InputError
 from evojax_art.judge import Fixed, Judge
 from evojax_art.objective import Metrics
@@ -42,13 +42,16 @@ class LamarckConfig:
 
     @property
     def evaluations(self) -> int:
-        """Formulas scored by one time: each step is one, and the exact evaluations are two."""
-        return self.top * (self.steps + 2)
+        """Formulas scored by one time: each step is one, and the exact evaluation."""
+        return self.top * (self.steps + 1)
+
+
+Polished = tuple[Program, Float[Array, "K"], Metrics]  # with fitness and metrics
 
 
 def polish_best(
     state: Any, judge: Judge, fixed: Fixed, config: LamarckConfig, key: Key[Array, ""]
-) -> tuple[Any, tuple[Program, Float[Array, "K"], Metrics]]:
+) -> tuple[Any, Polished]:
     """Polishes the best of a population where they stand; traceable.
 
     Those that got no better stay what they were, named constants included.
@@ -61,26 +64,31 @@ def polish_best(
         key: of the cameras; the first of them stays still.
 
     Returns:
-        The state, and the polished with fitness and metrics; fitness is `EMPTY` where a place of
-        the population had not been filled.
+        The state, and the polished; the fitness of those that got no better is `EMPTY`, and their
+        metrics mean nothing.
     """
-    count = min(config.top, state.fitness.shape[0])
-    fitness, index = jax.lax.top_k(state.fitness, count)
+    _, nobody, unknown = nobody_polished(state, config)
+    fitness, index = jax.lax.top_k(state.fitness, len(nobody))
     before = take(state.population, index)
     climber = Climber(
         judge, ClimbConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0)
     )
     free = free_constants(before)
-    climb = climber.init(free, climber.judge(free, fixed))
+    climb = climber.init(free, (fitness, unknown))  # known since they were born
     climb = climber.climb(climb, fixed, key, config.steps, coarse=False)
-    climb = climber.keep_best(climb, climber.judge(displaced(climb.start, climb.offset), fixed))
+    climb = climber.keep_best(climb, judge.judge(displaced(climb.start, climb.offset), fixed))
     better = (fitness > EMPTY) & (climb.fitness > fitness)
 
-    def choose(new: Array, old: Array) -> Array:
-        return jnp.where(better.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
-
-    after, gained = jax.tree.map(choose, (climb.best, climb.fitness), (before, fitness))
+    after, gained = select(better, (climb.best, climb.fitness), (before, fitness))
     population = jax.tree.map(lambda all_, some: all_.at[index].set(some), state.population, after)
     changed = state._replace(population=population, fitness=state.fitness.at[index].set(gained))
-    told = jnp.where(better, gained, EMPTY)
+    told = jnp.where(better, gained, nobody)
     return changed, (after, told, climb.metrics)
+
+
+def nobody_polished(state: Any, config: LamarckConfig) -> Polished:
+    """What `polish_best` returns beside the state where nobody got better."""
+    count = min(config.top, state.fitness.shape[0])
+    unknown = Metrics(*(jnp.zeros(count, state.fitness.dtype) for _ in Metrics._fields))
+    some = take(state.population, jnp.arange(count))
+    return some, jnp.full(count, EMPTY, state.fitness.dtype), unknown

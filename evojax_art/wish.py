@@ -1,0 +1,66 @@
+"""What commands are asked for: classes or a layer of some network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from evojax_art.errors import InputError
+from evojax_art.goals import Goal, chosen_goal
+from evojax_art.images import read_image
+from evojax_art.nets.base import Classifier
+from evojax_art.nets.weights import DEFAULT, load_net
+
+
+@dataclass(frozen=True, kw_only=True)
+class WishConfig:
+    """What is wanted, and of which network; commands' settings are built on it.
+
+    Attributes:
+        target: what to see: names of classes or superclasses, parts of names, or indices; several
+            are summed.
+        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL: the pictures
+            shall excite it, as in DeepDream. A wrong name lists those there are.
+        guide: with a layer, a picture: its activations there shall be matched.
+        net: the network that judges, see `evojax-art nets`.
+        weights: its weights file, .safetensors or .pth; by default the one that is part of this
+            package, or else the one in the cache.
+    """
+
+    target: tuple[str, ...] = ("crab",)
+    layer: str = ""
+    guide: Path | None = None
+    net: str = DEFAULT
+    weights: Path | None = None
+
+    def __post_init__(self):
+        if not self.target:
+            raise InputError("target: name at least one class")
+        if self.guide and not self.layer:
+            raise InputError("guide: say with --layer which layer of the network shall match it")
+
+    @property
+    def wish(self) -> dict[str, str]:
+        """What is wanted, as pictures carry it: `target`, or `layer` and perhaps `guide`."""
+        if not self.layer:
+            return {"target": ", ".join(self.target)}
+        return {"layer": self.layer} | ({"guide": str(self.guide)} if self.guide else {})
+
+    @property
+    def wanted(self) -> str:
+        """The same in words."""
+        if not self.layer:
+            return " ".join(self.target)
+        return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
+
+    def load(self, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Goal]:
+        """The network, in this arithmetic, and what is wanted of it.
+
+        Raises:
+            InputError: no such network, class or layer; a file that cannot be read.
+        """
+        net = load_net(self.net, self.weights, dtype=dtype)
+        guide = None if self.guide is None else read_image(self.guide) / np.float32(255)
+        return net, chosen_goal(net, self.target, self.layer, guide)
