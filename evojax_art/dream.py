@@ -28,6 +28,7 @@ from evojax_art.images import pyramid
 from evojax_art.naturalness import tv_noise
 from evojax_art.nets.base import Classifier
 from evojax_art.objective import ObjectiveConfig
+from evojax_art.polish.lamarck import LamarckConfig
 from evojax_art.polish.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.polish.views import resized
 from evojax_art.program import decode, encode
@@ -49,14 +50,16 @@ class BreedConfig:
         population: survivors.
         generations: of each frame, half as many children in each as there are survivors.
         max_length: longest formula, in nodes.
-        near: factor of the mean squared colour distance to the frame before, subtracted from the
-            goal's value; smaller gives wilder changes.
+        near: factor of the distance to the frame before, subtracted from the goal's value, see
+            `objective`; smaller gives wilder changes.
+        polish: how the best climb the gradient in between.
     """
 
     population: int = 64
     generations: int = 6
     max_length: int = 40
-    near: float = 100.0
+    near: float = 6.0
+    polish: LamarckConfig = field(default_factory=lambda: LamarckConfig(every=8, top=4, steps=4))
 
     def __post_init__(self):
         for name, least in (("population", 2), ("generations", 1), ("max_length", 3), ("near", 0)):
@@ -211,6 +214,7 @@ class Dreamer:
                 max_length=breed.max_length,
                 images=images,
                 reference=reference,
+                polish=breed.polish,
             )
         return self._evolution.among(images, reference)
 

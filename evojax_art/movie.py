@@ -22,10 +22,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from evojax_art.bindings import Bound
 from evojax_art.errors import InputError
-from evojax_art.formula import Expression, Node, check_images, constant_node
+from evojax_art.formula import Expression, check_images
 from evojax_art.large import View, render_bands, to_bytes
 from evojax_art.ops import SUBST, Coordinates, Op
-from evojax_art.program import Program, encode, take, to_expressions
+from evojax_art.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.render import check_settings, render
 from evojax_art.scene import Look
 from evojax_art.video import check_fps
@@ -207,7 +207,7 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     place, z = morph_schedule(config, len(actors))
     left = np.minimum(np.floor(place).astype(int), len(actors) - (1 if config.loop else 2))
     right, share = (left + 1) % len(actors), (place - left)[:, None, None]
-    given = _encode([_lifted(actor.expression) for actor in actors])
+    given = free_constants(_encode([actor.expression for actor in actors]))
     constant = np.asarray(given.constant)
     between = (1 - share) * constant[left] + share * constant[right]  # exact at both ends
     population = take(given, left)._replace(constant=jnp.asarray(between, jnp.float32))
@@ -262,21 +262,6 @@ def _encode(expressions: Sequence[Expression]) -> Program:
     return encode(expressions, max_length=max(16, 1 << (longest - 1).bit_length()))
 
 
-def _constant(node: Node) -> tuple[float, ...] | None:
-    """The value of a constant leaf, named or not; None for any other node."""
-    if node.constant is not None or node.op.arity or node.op.reads_coordinates:
-        return node.constant
-    nowhere = Coordinates(*np.zeros((3, 1)))
-    return tuple(float(component[0]) for component in node.op.fn(np, nowhere))
-
-
-def _lifted(expression: Expression) -> Expression:
-    """The formula with its named constants as numbers."""
-    constants = map(_constant, expression.postfix)
-    pairs = zip(expression.postfix, constants, strict=True)
-    return Expression(tuple(node if c is None else constant_node(c) for node, c in pairs))
-
-
 def _check_match(first: Actor, other: Actor, number: int) -> None:
     looks = [(actor.look.crunch, actor.look.smooth) for actor in (first, other)]
     if looks[0] != looks[1]:
@@ -288,7 +273,8 @@ def _check_match(first: Actor, other: Actor, number: int) -> None:
         raise InputError(
             f"morph: formulas 1 and {number} read different pictures; bind them with --image"
         )
-    builds = [[node.op for node in _lifted(one.expression).postfix] for one in (first, other)]
+    free = [free_constants(_encode([one.expression])) for one in (first, other)]
+    builds = [[op for op, _ in to_expressions(one)[0].postfix] for one in free]
     if builds[0] == builds[1]:
         return
     ours, theirs = next(

@@ -194,7 +194,7 @@ def test_starts_that_are_none(tmp_path):
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
     for given, complaint in (
-        (str(two), "one formula, not 2"),
+        (str(two), "one formula to start from, not 2"),
         (str(text), "not a picture"),
         (str(tmp_path / "none.jpg"), "no such file"),
         ("( exp frame )", "unknown operator"),

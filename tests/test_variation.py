@@ -343,7 +343,9 @@ FUNCTIONS = {
 
 def test_vary_chooses_by_weight(monkeypatch):
     def marker(number):
-        return lambda *_: Program(jnp.zeros(3, jnp.int32), jnp.zeros((3, 4)), jnp.int32(number))
+        return lambda *_, **__: Program(
+            jnp.zeros(3, jnp.int32), jnp.zeros((3, 4)), jnp.int32(number)
+        )
 
     for number, name in enumerate(FUNCTIONS.values()):
         monkeypatch.setattr(variation, name, marker(number))
