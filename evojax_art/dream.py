@@ -83,8 +83,8 @@ class DreamConfig(WishConfig):
         zoom: every frame is the last one this much larger.
         turn: and turned clockwise by so many degrees.
         warp: a formula that reads the leaf `frame`, drawn in the frame's place before each is
-            polished, such as "( subst ( * ( q 1 0.02 0 0 ) x_iy ) frame )". What `subst` brings in
-            from beyond the square in the middle is the other side of that square.
+            polished, such as "( at ( * ( q 1 0.02 0 0 ) x_iy ) frame )". (With `subst` in place of
+            `at`, the square in the middle repeats.)
         formulas: breed formulas around each frame; its pixels are not polished then.
         pixels: how pixels are polished.
         breed: how formulas are bred.

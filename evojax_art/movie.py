@@ -24,7 +24,7 @@ from evojax_art.bindings import Bound
 from evojax_art.errors import InputError
 from evojax_art.formula import Expression, check_images
 from evojax_art.large import View, render_bands, to_bytes
-from evojax_art.ops import SUBST, Coordinates, Op
+from evojax_art.ops import FRAMING, Coordinates, Op
 from evojax_art.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.render import check_settings, render
 from evojax_art.scene import Look
@@ -225,11 +225,11 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
 
 
 def depends_on_z(expression: Expression) -> bool:
-    """Whether a formula reads the outer z anywhere, as `subst` lets it through."""
+    """Whether a formula reads the outer z anywhere, as frames let it through."""
     stack: list[tuple[bool, bool]] = []  # for each value, whether it reads any coordinate, and z
     for op, _ in expression.postfix:
         operands = [stack.pop() for _ in range(op.arity)][::-1]
-        if op.opcode == SUBST:  # the right side reads what the left side has made
+        if op.opcode in FRAMING:  # the right side reads what the left side has made
             (left_any, left_z), (right_any, _) = operands
             stack.append((left_any and right_any, left_z and right_any))
         elif operands:

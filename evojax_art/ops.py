@@ -57,7 +57,8 @@ class Op:
         summary: what it computes, for the README.
         reads_coordinates: whether a leaf depends on where it is evaluated.
         sampled: whether random growth and point mutation may choose it.
-        structural: whether interpreters give it its meaning, not `fn`: `padding`, `q`, `subst`.
+        structural: whether interpreters give it its meaning, not `fn`: `padding`, `q`, and those
+            of `FRAMING`.
         image: for a leaf that reads a picture, its slot among the pictures of a render; `fn` is
             its value where none is bound there, 0 everywhere (see `images`).
     """
@@ -78,9 +79,18 @@ def norm_squared(a: Quaternion) -> Array:
     return a.e * a.e + a.i * a.i + a.j * a.j + a.k * a.k
 
 
-def wrap_coordinates(xp, a: Quaternion) -> Coordinates:
-    """The coordinates that `subst` hands to its right side: e, i, j wrapped into [-0.5, 0.5)."""
-    return Coordinates(*(t - xp.floor(t + 0.5) for t in (a.e, a.i, a.j)))
+def frame_coordinates(xp, frame: Quaternion, unwrapped: Array = None) -> Coordinates:
+    """The coordinates that `subst` hands to its right side: e, i, j wrapped into [-0.5, 0.5).
+
+    Where `unwrapped` is true, a condition of any shape that broadcasts, they stay what they are:
+    those of `at`.
+    """
+
+    def turns(t: Array) -> Array:
+        whole = xp.floor(t + 0.5)
+        return whole if unwrapped is None else xp.where(unwrapped, xp.zeros_like(t), whole)
+
+    return Coordinates(*(t - turns(t) for t in frame[:3]))
 
 
 def crunch(xp, t: Array, kind: str) -> Array:
@@ -341,6 +351,15 @@ def _table() -> tuple[Op, ...]:
         summary = f"(1, U(r), U(g), U(b)) of picture {slot + 1} at (x, y); it may have another name"
         nothing = _leaf(lambda at, o, _: (o, o, o, o))
         coordinate_leaf(name, nothing, summary, sampled=False, image=slot)
+
+    row(
+        "at",
+        2,
+        _structural,
+        "b at the point (e, i, j) of a: `subst` without wrapping",
+        sampled=False,
+        structural=True,
+    )
     return tuple(rows)
 
 
@@ -348,7 +367,8 @@ OPS: tuple[Op, ...] = _table()
 BY_NAME: dict[str, Op] = {op.name: op for op in OPS if op.name != "padding"}
 PADDING = 0
 CONSTANT = BY_NAME["q"].opcode
-SUBST = BY_NAME["subst"].opcode
+SUBST, AT = BY_NAME["subst"].opcode, BY_NAME["at"].opcode
+FRAMING = (SUBST, AT)  # whose left side, the frame, is where the leaves of the right side are read
 IMAGES = tuple(op for op in OPS if op.image is not None)  # slot by slot
 INSTRUCTIONS = tuple(  # what an interpreter executes; constant leaves are operands only
     op

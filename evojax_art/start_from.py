@@ -1,6 +1,6 @@
 """Formulas to start from where a photograph is given: variations of its leaf.
 
-Each is a warp of the coordinates at which the photograph is read, `( subst WARP photo )`, then a
+Each is a warp of the coordinates at which the photograph is read, `( at WARP photo )`, then a
 change of its colours, or one of both alone. Some of them take a random formula with them, kept
 small by `isin`, so that evolution has something to work on from the first generation.
 
@@ -112,7 +112,7 @@ def _variation(chance: _Chance, name: str) -> str:
     which = chance.one(("warp", "warp", "colour", "both"))
     picture = name
     if which != "colour":
-        picture = f"( subst {chance.one(_WARPS)(chance)} {name} )"
+        picture = f"( at {chance.one(_WARPS)(chance)} {name} )"
     return picture if which == "warp" else chance.one(_COLOURS)(chance, picture)
 
 

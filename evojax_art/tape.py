@@ -8,15 +8,16 @@ operand and costs no instruction. The registers behind them are a formula's own.
     opcode    int32   [M]     what to do; rows of `INSTRUCTIONS`
     target    int32   [L]     register that receives the value
     first     int32   [L]     register of the left (or only) operand
-    second    int32   [L]     register of the right operand
+    second    int32   [L]     register of the right operand; of a coordinate leaf see below
     constant  float32 [L, 4]  the value that `q` loads
     length    int32   []      instructions in use, 0 to L
     result    int32   []      register of the formula's value (a leaf's when length is 0)
 
 `subst a b` is no instruction: inside b, a coordinate leaf becomes an instruction that reads a's
 register, wraps it and forms the leaf there, so a coordinate frame is a register like any other and
-nesting costs nothing. Equal subtrees are computed once, in an order that needs few registers (see
-`values`). A register is free again after its last use.
+nesting costs nothing. Under `at` the same instruction has `UNWRAPPED` as `second`, which is 0 else.
+Equal subtrees are computed once, in an order that needs few registers (see `values`). A register is
+free again after its last use.
 
 Constant subtrees are instructions of a tail of `num_folded` instructions behind the first `length`;
 each of these writes the register `NUM_LEAVES` + its place in the tail. A `q` whose `first` is such
@@ -38,6 +39,7 @@ from evojax_art.values import NONE, Values, name_values
 
 LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
+UNWRAPPED = 1  # in place of a register: the frame is read as it is
 LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 _LEAF_REGISTER = np.full(len(OPS), -1, np.int32)
 _LEAF_REGISTER[[op.opcode for op in LEAVES]] = np.arange(NUM_LEAVES)
@@ -96,7 +98,10 @@ def lower(program: Program) -> Tape:
                 jnp.where(is_load, loaded, operand(values.first, no)),
                 operand(values.first, yes),
             ),
-            (operand(values.second, no), operand(values.second, yes)),
+            (
+                jnp.where(values.unwrapped, UNWRAPPED, operand(values.second, no)),
+                operand(values.second, yes),
+            ),
             (values.node, values.node),
         ]
     ).reshape(5, -1)

@@ -5,15 +5,15 @@ loop of L steps costs L kernel launches. It is written for one program, for `jax
 
 Order. The larger operand of an operator is evaluated first, so that a value waits for a subtree of
 at most half the size: of values that are read once, never more than log2(L) + 1 wait. The operands
-keep their places, so operators that do not commute keep their meaning. Under `subst` the left side,
-the frame, goes first whatever its size.
+keep their places, so operators that do not commute keep their meaning. Under `subst` and
+`at` the left side, the frame, goes first whatever its size.
 
 Equal subtrees. A subtree is a range of the program, so equal ones have equal ranges; and, where
-they read coordinates, equal frames. A hash of both proposes for each node the first one like it,
-and a comparison of all nodes' ops, constants and operands with those of their proposed twins
-decides: it is exact by induction. Where a single one fails (hashes that collide, or share a slot of
-the table in every round; `subst`s nested deeper than `_FRAME_ROUNDS` in a repeated subtree)
-nothing of that program is shared.
+they read coordinates, equal frames, both wrapped or neither. A hash of both proposes for each node
+the first one like it, and a comparison of all nodes' ops, constants and operands with those of
+their proposed twins decides: it is exact by induction. Where a single one fails (hashes that
+collide, or share a slot of the table in every round; frames nested deeper than `_FRAME_ROUNDS` in a
+repeated subtree) nothing of that program is shared.
 
 Dead code. A frame that no leaf reads is not evaluated.
 """
@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
-from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST
+from evojax_art.ops import AT, CONSTANT, FRAMING, OPS, PADDING
 from evojax_art.program import ARITY, Program, subtree_starts
 
 READS_COORDINATES = np.array([op.reads_coordinates for op in OPS])
+_IS_FRAMING = np.isin(np.arange(len(OPS)), FRAMING)
 NONE = -1  # in place of a node
 _FRAME_ROUNDS = 3
 _TABLE_ROUNDS, _TABLE_FACTOR = 2, 8  # of the table of hashes; its slots for each node
@@ -43,10 +44,11 @@ class Values(NamedTuple):
         opcode: of the node; 0 behind the program's end.
         computed: whether its value is to be computed: not that of a leaf, a twin, or dead code.
         constant: whether its value is the same everywhere.
-        framed: whether it is the value of some `subst`'s left side.
+        framed: whether it is a frame, the value of some `subst`'s or `at`'s left side.
         first: the value that is its left or only operand, or its frame; itself computed or a leaf.
             `NONE` where there is none.
         second: the same of its right operand.
+        unwrapped: whether it is a coordinate leaf that reads its frame as it is.
         root: the formula's value, [].
     """
 
@@ -57,6 +59,7 @@ class Values(NamedTuple):
     framed: Bool[Array, "L"]
     first: Int[Array, "L"]
     second: Int[Array, "L"]
+    unwrapped: Bool[Array, "L"]
     root: Int[Array, ""]
 
 
@@ -67,9 +70,9 @@ def name_values(program: Program) -> Values:
     at_frame = nodes.frame != NONE
     twin = _twins(program, nodes)
     dead = nodes.unread | ((twin != position) & nodes.in_use)
-    # A subst's value is its right side's, whose root comes right before it.
-    is_subst = nodes.opcode == SUBST
-    value_of = jax.lax.cummax(jnp.where(is_subst, -1, position))
+    # A framing op's value is its right side's, whose root comes right before it.
+    is_framing = jnp.asarray(_IS_FRAMING)[nodes.opcode]
+    value_of = jax.lax.cummax(jnp.where(is_framing, -1, position))
     value_of = nodes.turn[twin[value_of[twin]]]
 
     def operand(node: Int[Array, "L"], there: Bool[Array, "L"]) -> Int[Array, "L"]:
@@ -81,11 +84,12 @@ def name_values(program: Program) -> Values:
     return Values(
         node=node,
         opcode=nodes.opcode[node],
-        computed=(nodes.in_use & ~is_subst & needs_work & ~_inside(dead, nodes.start))[node],
+        computed=(nodes.in_use & ~is_framing & needs_work & ~_inside(dead, nodes.start))[node],
         constant=(nodes.in_use & ~nodes.reads)[node],
-        framed=_scatter(is_subst, value_of[nodes.left], is_subst),
+        framed=_scatter(is_framing, value_of[nodes.left], is_framing),
         first=operand(jnp.where(at_frame, nodes.frame, nodes.left), has_first)[node],
         second=operand(nodes.right, nodes.arity == 2)[node],
+        unwrapped=(at_frame & nodes.unwrapped)[node],
         root=value_of[program.length - 1],
     )
 
@@ -100,12 +104,13 @@ class Nodes(NamedTuple):
         start: where its subtree begins.
         left: root of its left or only operand.
         right: root of its right operand.
-        frame: for a coordinate leaf, root of the left side of the innermost `subst` whose right
+        frame: for a coordinate leaf, root of the left side of the innermost framing op whose right
             side it is in; `NONE` outside, and for all other nodes.
         reads: whether there is a coordinate leaf in its subtree.
         unread: whether it is such a left side and no leaf reads it.
         turn: when it is evaluated.
         scope: the frame that a coordinate leaf would have in its place.
+        unwrapped: whether it would read that as it is: it is `at`'s, or the picture's own.
     """
 
     in_use: Bool[Array, "L"]
@@ -119,6 +124,7 @@ class Nodes(NamedTuple):
     unread: Bool[Array, "L"]
     turn: Int[Array, "L"]
     scope: Int[Array, "L"]
+    unwrapped: Bool[Array, "L"]
 
 
 def read_nodes(program: Program) -> Nodes:
@@ -128,17 +134,18 @@ def read_nodes(program: Program) -> Nodes:
     in_use = position < program.length
     opcode = jnp.where(in_use, program.opcode, PADDING)
     arity = jnp.asarray(ARITY)[opcode]
-    is_subst = opcode == SUBST
+    is_framing = jnp.asarray(_IS_FRAMING)[opcode]
     start = subtree_starts(program)
     right = jnp.maximum(position - 1, 0)
     left = jnp.where(arity == 2, start[right] - 1, right)
 
-    scope = _scopes(arity, is_subst, left, right)
+    around = _framing_ops(arity, is_framing, left, right)
+    scope = jnp.where(around != NONE, left[around], NONE)
     is_coordinate = jnp.asarray(READS_COORDINATES)[opcode]
     frame = jnp.where(is_coordinate, scope, NONE)
 
-    is_frame = _scatter(is_subst, left, is_subst)
-    is_read = _scatter(is_subst, frame, frame != NONE)
+    is_frame = _scatter(is_framing, left, is_framing)
+    is_read = _scatter(is_framing, frame, frame != NONE)
     return Nodes(
         in_use=in_use,
         opcode=opcode,
@@ -149,28 +156,32 @@ def read_nodes(program: Program) -> Nodes:
         frame=frame,
         reads=_range_sum(is_coordinate.astype(jnp.int32), start) > 0,
         unread=is_frame & ~is_read,
-        turn=_turns(arity, is_subst, start, left),
+        turn=_turns(arity, is_framing, start, left),
         scope=scope,
+        unwrapped=(around == NONE) | (opcode[around] == AT),
     )
 
 
-def _scopes(arity, is_subst, left, right) -> Int[Array, "L"]:
-    """The frame of each node: it is found upwards, from parent to parent, doubling the stride."""
+def _framing_ops(arity, is_framing, left, right) -> Int[Array, "L"]:
+    """The innermost framing op whose right side a node is in, `NONE` outside of all.
+
+    It is found upwards, from parent to parent, doubling the stride.
+    """
     capacity = arity.shape[0]
     position = jnp.arange(capacity)
     up = position.at[jnp.where(arity > 0, left, capacity)].set(position, mode="drop")
-    up = up.at[jnp.where((arity == 2) & ~is_subst, right, capacity)].set(position, mode="drop")
-    # Up to the root, or to that of a right side, which comes right before its subst.
+    up = up.at[jnp.where((arity == 2) & ~is_framing, right, capacity)].set(position, mode="drop")
+    # Up to the root, or to that of a right side, which comes right before its framing op.
     up = jax.lax.fori_loop(0, (capacity - 1).bit_length(), lambda _, up: up[up], up)
-    ends = _scatter(is_subst, right, is_subst)[up]
-    return jnp.where(ends, left[jnp.minimum(up + 1, capacity - 1)], NONE)
+    ends = _scatter(is_framing, right, is_framing)[up]
+    return jnp.where(ends, up + 1, NONE)
 
 
-def _turns(arity, is_subst, start, left) -> Int[Array, "L"]:
+def _turns(arity, is_framing, start, left) -> Int[Array, "L"]:
     """The evaluation order: where the right operand is larger, the two exchange their ranges."""
     position = jnp.arange(arity.shape[0])
     size_left, size_right = left - start + 1, position - 1 - left
-    swaps = (arity == 2) & ~is_subst & (size_right > size_left)
+    swaps = (arity == 2) & ~is_framing & (size_right > size_left)
     moved = jnp.where(swaps, size_right, 0)
     back = jnp.where(swaps, size_left, 0)
     change = jnp.zeros_like(position).at[start].add(moved).at[left + 1].add(-moved - back) + back
@@ -210,6 +221,7 @@ def _twins(program: Program, nodes: Nodes) -> Int[Array, "L"]:
     bits = jax.lax.bitcast_convert_type(program.constant, jnp.int32)
     same = (nodes.opcode == nodes.opcode[proposed]) & (first == first[proposed])
     same &= (second == second[proposed]) & jnp.all(bits == bits[proposed], axis=-1)
+    same &= (nodes.frame == NONE) | (nodes.unwrapped == nodes.unwrapped[proposed])
     return jnp.where(jnp.all(same), proposed, position)
 
 
@@ -230,7 +242,8 @@ def _hashes(program: Program, nodes: Nodes) -> UInt32[Array, "L"]:
         return _mix(subtree + jnp.where(nodes.reads, frame, 0) * factors[0])
 
     def refine(_, frame: UInt32[Array, "L"]) -> UInt32[Array, "L"]:
-        return jnp.where(in_scope, of_all(frame)[jnp.maximum(nodes.scope, 0)], 0)
+        inside = of_all(frame)[jnp.maximum(nodes.scope, 0)]
+        return jnp.where(in_scope, inside + nodes.unwrapped.astype(jnp.uint32), 0)
 
     return of_all(jax.lax.fori_loop(0, _FRAME_ROUNDS, refine, frame))
 

@@ -118,7 +118,7 @@ def stored_ops(vectors, *arities: int):
 
 
 def test_the_vectors_cover_every_op(vectors):
-    meant_elsewhere = {"q", "subst", *(op.name for op in ops.IMAGES)}
+    meant_elsewhere = {"q", "subst", "at", *(op.name for op in ops.IMAGES)}
     assert set(BY_NAME) == set(vectors["op_names"].tolist()) | meant_elsewhere
     for name, arity, _ in stored_ops(vectors, 0, 1, 2):
         assert BY_NAME[name].arity == arity
@@ -169,7 +169,7 @@ def test_leaves(interpreter, vectors):
 
 def test_subst_vectors(interpreter, vectors):
     coordinates = vectors["subst_coords"]
-    wrapped = ops.wrap_coordinates(np, Quaternion(*vectors["a"].T))
+    wrapped = ops.frame_coordinates(np, Quaternion(*vectors["a"].T))
     np.testing.assert_allclose(np.stack(wrapped, axis=-1), coordinates, rtol=0, atol=1e-12)
     for leaf in ("x_iy_jx_ky", "std"):
         formulas = [applied("subst", constant(a), parse(leaf)) for a in vectors["a"]]
@@ -218,9 +218,15 @@ O = np.zeros(64)  # noqa: E741
         ("( subst ( rolL x_iy ) ( subst ( rolR x_iy ) x_iy ) )", (Z, Y, Z, Z)),
         ("( subst y ( - ( subst ( + x x ) x ) x ) )", (wrap(2 * Y) - Y, O, O, O)),
         ("( subst x ( subst x ( subst x ( subst x ( + y x ) ) ) ) )", (X, O, O, O)),
+        ("( at ( q 0.5 -1.5 0.75 7 ) x_iy )", (O + 0.5, O - 1.5, O + 0.75, O + 0.75)),
+        ("( at ( + x_iy x_iy ) x_iy_jx_ky )", (2 * X, 2 * Y, None, None)),
+        ("( - ( at ( + x x ) x_iy ) ( subst ( + x x ) x_iy ) )", (2 * X - wrap(2 * X), O, O, O)),
+        ("( subst ( + y y ) ( at ( + x x ) x ) )", (2 * wrap(2 * Y), O, O, O)),
+        ("( at ( + y y ) ( subst ( + x x ) x ) )", (wrap(4 * Y), O, O, O)),
+        ("( at x i )", (O, O + 1, O, O)),
     ],
 )
-def test_subst_replaces_all_coordinates_on_its_right_only(interpreter, formula, expected):
+def test_frames_replace_all_coordinates_on_their_right_only(interpreter, formula, expected):
     value = interpreter([formula], AT)[0]
     for component, wanted in zip(value.T, expected, strict=True):
         if wanted is not None:
@@ -316,7 +322,7 @@ EXACT_OPS = [
     BY_NAME[name]
     for name in (
         *["q", "1", "i", "j", "k", "x", "y", "x_k", "y_k", "x_iy", "x_iy_jx_ky"],
-        *["conj", "floor", "rolL", "rolR", "+", "-", "imin", "imax", "subst", "subst"],
+        *["conj", "floor", "rolL", "rolR", "+", "-", "imin", "imax", "subst", "at"],
     )
 ]
 SIXTEENTHS = st.integers(-128, 128).map(lambda n: n / 16)
@@ -408,6 +414,7 @@ PICTURE_FORMULAS = [
     "( subst ( subst ( * y ( q 0.7 0 0 0 ) ) ( exp x_iy ) ) ( * image1 ( isin image2 ) ) )",
     "( subst ( * image1 ( q 0 0.03 0.04 0 ) ) image2 )",
     "( + image1 ( subst ( * x_iy ( q 0.3 0 0.1 0.2 ) ) ( subst image1 image1 ) ) )",
+    "( at ( * x_iy ( q 1.3 0.4 0 0 ) ) image1 )",
 ]
 
 

@@ -249,10 +249,12 @@ def test_which_leaves_depend_on_z():
         ("( subst x x_iy )", False),  # z is replaced by what does not depend on it
         ("( subst x_iy x_iy )", True),
         ("( subst x_iy j )", False),
+        ("( at x x_iy )", False),
+        ("( at x_iy x_iy )", True),
         ("( + x_k ( subst x x_iy ) )", True),
     ],
 )
-def test_dependence_on_z_passes_through_subst(formula, expected):
+def test_dependence_on_z_passes_through_frames(formula, expected):
     assert depends_on_z(parse(formula)) == expected
     moves = not np.array_equal(picture(formula, -0.3), picture(formula, 0.4))
     assert moves == expected

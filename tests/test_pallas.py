@@ -54,6 +54,7 @@ FORMULAS = [
     "std",
     f"( exp ( isin {DEEP} ) )",
     "( * ( + x y ) ( + x y ) )",
+    "( exp ( at ( * x_iy ( q 3 1 0 0 ) ) x_iy ) )",
 ]
 
 

@@ -95,7 +95,7 @@ def test_early_end_keeps_the_best(tiny_net):
 
 def test_lifting_changes_nothing_yet():
     start = parse("( exp ( * x_iy j ) )")
-    before, after = (render(encode([item]), 32, 32) for item in (start, lifted(start)))
+    before, after = (render(encode([item]), 32, 72, 0.3) for item in (start, lifted(start)))
     np.testing.assert_allclose(before, after, atol=1e-5)
     assert len(lifted(start)) == len(start) + 10
 

@@ -10,9 +10,9 @@ from strategies import expressions
 from evojax_art.formula import Expression, parse
 from evojax_art.formula_files import read_formulas
 from evojax_art.interpreter import reference
-from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion, wrap_coordinates
+from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion, frame_coordinates
 from evojax_art.program import encode, take, to_expressions
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, lower
+from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape, lower
 from evojax_art.values import _hashes, read_nodes
 from evojax_art.variation import GrowthConfig, grow
 
@@ -47,7 +47,7 @@ def execute(tape: Tape, at: Coordinates) -> Quaternion:
         if op.opcode != CONSTANT:
             operands = [file[register] for register in (first, second)[: max(1, op.arity)]]
             if op.reads_coordinates:
-                operands = [wrap_coordinates(np, operands[0])]
+                operands = [frame_coordinates(np, operands[0], second == UNWRAPPED)]
             value = op.fn(np, *operands)
         elif first >= NUM_LEAVES:
             value = tail[first]
@@ -73,7 +73,7 @@ def assert_same_values(formulas: list[Expression], capacity: int = CAPACITY) -> 
 
 # Few leaves and ops, so that subtrees repeat, under frames too.
 REPETITIVE = [
-    BY_NAME[name] for name in ("q", "1", "x", "x_iy", "conj", "exp", "-", "*", "subst", "subst")
+    BY_NAME[name] for name in ("q", "1", "x", "x_iy", "conj", "exp", "-", "*", "subst", "at")
 ]
 
 
@@ -117,6 +117,8 @@ def test_so_do_tapes_of_the_archive(gart):
         ("( - ( subst y ( exp x ) ) ( subst y ( exp x ) ) )", ["x", "exp", "-"]),
         ("( - ( subst y ( exp x ) ) ( subst x ( exp x ) ) )", ["x", "exp", "x", "exp", "-"]),
         ("( subst y ( - ( exp x ) ( exp x ) ) )", ["x", "exp", "-"]),
+        ("( - ( at y ( exp x ) ) ( at y ( exp x ) ) )", ["x", "exp", "-"]),
+        ("( - ( at y ( exp x ) ) ( subst y ( exp x ) ) )", ["x", "exp", "x", "exp", "-"]),
         ("( exp ( * i ( + j 1 ) ) )", ["q"]),
         ("( + x ( exp ( * i j ) ) )", ["q", "+"]),
         ("( + ( q 1 2 3 4 ) ( * x ( q 1 2 3 4 ) ) )", ["q", "*", "+"]),

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from evojax_art.benchmark.measure import Work
 from evojax_art.naturalness import GATE_WEIGHT, denoise_tv_chambolle
-from evojax_art.ops import OPS, SUBST, Coordinates, Op, Quaternion, crunch, wrap_coordinates
+from evojax_art.ops import OPS, SUBST, Coordinates, Op, Quaternion, crunch, frame_coordinates
 from evojax_art.program import Program
 
 _TILE = 256
@@ -102,7 +102,7 @@ def noise_iterations(planes: Float[Array, "N H W"]) -> np.ndarray:
 
 def _flops_of_op(op: Op) -> float:
     if op.opcode == SUBST:
-        return _counted(lambda e, i, j, k: wrap_coordinates(jnp, Quaternion(e, i, j, k)), 4)
+        return _counted(lambda e, i, j, k: frame_coordinates(jnp, Quaternion(e, i, j, k)), 4)
     if op.structural:
         return 0.0
     if op.arity == 0:

@@ -28,11 +28,11 @@ from evojax_art.ops import (
     Keep,
     Op,
     Quaternion,
+    frame_coordinates,
     keep,
     num_kept,
-    wrap_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
 
 FUNCTIONS = ("interpret", "fold")
 POINTERS = (*Tape._fields, *Coordinates._fields, "output", "registers")
@@ -140,7 +140,9 @@ class _Interpreter(Writer):
         registers = (first, second)[: max(1, op.arity)]
         operands: list[Any] = [self.load_register(index, lane) for index in registers]
         if op.reads_coordinates:
-            operands = [wrap_coordinates(self.simd, operands[0])]
+            unwrapped = self.builder.icmp_unsigned("==", second, _I64(UNWRAPPED))
+            frame = frame_coordinates(self.simd, operands[0], Vector(self.simd, unwrapped))
+            operands = [frame]
         return op.fn(self.simd, *operands)
 
     def _finish(self, formula: Any, tile: Any) -> None:

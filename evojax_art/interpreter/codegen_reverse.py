@@ -7,9 +7,10 @@ Both functions take some formulas on some tiles and go, node by node, over a pro
                 cotangents[first], cotangents[second] += pullback(op)(cotangents[node])
                 output[node] = the sum over the tile's points, where the node is a constant
 
-An operand is a node; the operand of a coordinate leaf is its frame, and behind all nodes stands the
-picture's own, which is not wrapped. Registers hold the values, `capacity + 1` of them, and behind
-those as many cotangents. An op's pullback is derived from its row of the op table (`pullback`).
+An operand is a node; the first of a coordinate leaf is its frame, the second `UNWRAPPED` where that
+is read as it is, and behind all nodes stands the picture's own frame. Registers hold the values,
+`capacity + 1` of them, and behind those as many cotangents. An op's pullback is derived from its
+row of the op table (`pullback`).
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +23,23 @@ from evojax_art.interpreter.pullback import pullback
 from evojax_art.interpreter.simd import Vector
 from evojax_art.interpreter.trace import LARGEST_COTANGENT
 from evojax_art.interpreter.writer import Source, Writer
-from evojax_art.ops import CONSTANT, OPS, SUBST, Coordinates, Op, Quaternion
+from evojax_art.ops import (
+    CONSTANT,
+    FRAMING,
+    OPS,
+    Coordinates,
+    Op,
+    Quaternion,
+    frame_coordinates,
+)
+from evojax_art.tape import UNWRAPPED
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
 POINTERS = (*NODES, *Coordinates._fields, "cotangent", "output", "registers")
 _RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
 COUNTS = (*_RANGES, "num_tiles", "capacity", "tile")
-EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, SUBST))
+EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, *FRAMING))
 _I64 = ir.IntType(64)
 
 
@@ -119,7 +129,7 @@ class _Reverse(Writer):
             with self.points() as lane:
                 parts = self.load_register(self._cotangent_of(node), lane)
                 due = Quaternion(*map(self._without_wild, parts))
-                if op.opcode == SUBST:
+                if op.opcode in FRAMING:
                     self._hand_on(self.load_index("second", place), lane, due)
                     return
                 operands = self._operands(op, place, lane)
@@ -146,25 +156,18 @@ class _Reverse(Writer):
     def _value(self, op: Op, place: Any, lane: Any) -> Quaternion:
         if op.opcode == CONSTANT:
             return self.constants(place)
-        if op.opcode == SUBST:
+        if op.opcode in FRAMING:
             return self.load_register(self.load_index("second", place), lane)
         return op.fn(self.simd, *self._operands(op, place, lane))
 
     def _operands(self, op: Op, place: Any, lane: Any) -> tuple[Any, ...]:
         """What an op's function takes: values, or for a leaf the coordinates."""
-        first = self.load_index("first", place)
+        first, second = (self.load_index(name, place) for name in ("first", "second"))
         if op.arity:
-            indices = (first, self.load_index("second", place))[: op.arity]
-            return tuple(self.load_register(index, lane) for index in indices)
+            return tuple(self.load_register(index, lane) for index in (first, second)[: op.arity])
         frame = self.load_register(first, lane)
-        builder, simd = self.builder, self.simd
-        is_own = builder.icmp_signed("==", first, self.arguments["capacity"])
-
-        def wrapped(t: Vector) -> Vector:
-            turns = builder.select(is_own, simd.lift(0.0).value, simd.floor(t + 0.5).value)
-            return t - Vector(simd, turns)
-
-        return (Coordinates(*map(wrapped, frame[:3])),)
+        unwrapped = self.builder.icmp_signed("==", second, _I64(UNWRAPPED))
+        return (frame_coordinates(self.simd, frame, Vector(self.simd, unwrapped)),)
 
     def _hand_on(self, node: Any, lane: Any, cotangent: Any) -> None:
         """Adds to a node's cotangent, what is not wild; None adds nothing."""

@@ -29,7 +29,7 @@ def value(
     Args:
         program: P of them.
         first: of each node its left or only operand, for a leaf its frame; L is the picture's own.
-        second: its right operand.
+        second: its right operand, for a leaf `UNWRAPPED` where its frame is read as it is, or 0.
         at: coordinates, each [P, N, T]; T a multiple of 16.
     """
     shape = (at.x.shape[0], 4, *at.x.shape[1:])

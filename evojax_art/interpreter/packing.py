@@ -8,7 +8,7 @@ the tape's register `NUM_LEAVES + s`. A word has four fields of eight bits, lowe
     slot        slot + 1 for the value, 0 where it needs none
     first       operand 1: 0 the newest value, 1 to NUM_LEAVES the leaf of register `first - 1`,
                 from FIRST_SLOT on the slots
-    second      operand 2, likewise; 0 where there is none
+    second      operand 2, likewise; of a coordinate leaf `tape.UNWRAPPED` or 0, else 0
 
 Tapes with more registers than eight bits can name take two words an instruction, of two fields of
 16 bits each.
@@ -81,7 +81,8 @@ def pack(tapes: Tape, num_slots: int, bits: int) -> Packed:
     step = jnp.arange(capacity)
     running = step < tapes.length[:, None]
     arity = jnp.asarray(ARITY)[tapes.opcode]
-    has_first = (arity > 0) | jnp.asarray(READS_COORDINATES)[tapes.opcode]
+    reads_frame = jnp.asarray(READS_COORDINATES)[tapes.opcode]
+    has_first = (arity > 0) | reads_frame
     target = jnp.where(running, tapes.target, _NOWHERE)
     first = jnp.where(running & has_first, tapes.first, _NOTHING)
     second = jnp.where(running & (arity == 2), tapes.second, _NOTHING)
@@ -96,7 +97,7 @@ def pack(tapes: Tape, num_slots: int, bits: int) -> Packed:
         jnp.asarray(_POSITION)[tapes.opcode],
         slot,
         operand(first, newest[:, :-1]),
-        operand(second, newest[:, :-1]),
+        jnp.where(reads_frame, tapes.second, operand(second, newest[:, :-1])),
     ]
     per_word = 32 // bits
     words = [

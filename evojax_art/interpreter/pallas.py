@@ -65,11 +65,11 @@ from evojax_art.ops import (
     Keep,
     Op,
     Quaternion,
+    frame_coordinates,
     keep,
     num_kept,
-    wrap_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
 
 TILE = 256  # pixels of a block: two a thread, which share its instruction's decoding
 SLOTS = 8  # own registers on chip; the 1995 archive needs 7
@@ -324,7 +324,7 @@ class _Block:
             following = self._words(formula, step + 1)  # on its way while this one computes
             position, slot, first, second = unpack(words, self.sizes.bits)
             operands = (self._fetch(code, newest, here) for code in (first, second))
-            value = lax.switch(position, branches, *operands, formula, step)
+            value = lax.switch(position, branches, *operands, second, formula, step)
             self._store(slot, value)
             return value, following
 
@@ -333,13 +333,13 @@ class _Block:
         return Quaternion(*self._fetch(self.packed.result[formula], newest, here))
 
     def _branch(self, op: Op):
-        def run(first, second, formula, step):
+        def run(first, second, code, formula, step):
             if op.opcode == CONSTANT:
                 parts = (self.packed.constants[formula, 4 * step + part] for part in range(4))
                 return self._settle([jnp.full(TILE, part) for part in parts])
             operands: list[Any] = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
             if op.reads_coordinates:
-                operands = [wrap_coordinates(self.xp, operands[0])]
+                operands = [frame_coordinates(self.xp, operands[0], code == UNWRAPPED)]
             return self._settle(op.fn(self.xp, *operands))
 
         return run

@@ -1,7 +1,7 @@
 """The specification: one expression at a time, NumPy, float64, by walking the tree.
 
 It shares the op table with the other interpreters and nothing else: no programs, no tapes, no
-registers, and `subst` is what the language says it is.
+registers, and `subst` and `at` are what the language says they are.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from evojax_art.formula import Expression
 from evojax_art.images import Pyramid, leaf_value
-from evojax_art.ops import BY_NAME, Coordinates, Quaternion, wrap_coordinates
+from evojax_art.ops import AT, FRAMING, Coordinates, Quaternion, frame_coordinates
 
 
 class _Place(NamedTuple):
@@ -47,7 +47,8 @@ def evaluate(
             op, constant = nodes[index]
             if task == "substitute":  # the left side is known: evaluate the right side there
                 frame = values.pop()
-                there = _Place(wrap_coordinates(np, frame), Coordinates(*frame[:3]))
+                inside = frame_coordinates(np, frame, op.opcode == AT)
+                there = _Place(inside, Coordinates(*frame[:3]))
                 tasks.append(("visit", index - 1, there))
             elif task == "apply":
                 operands = [values.pop() for _ in range(op.arity)][::-1]
@@ -56,7 +57,7 @@ def evaluate(
                 values.append(Quaternion(*(np.full_like(at.x, c) for c in constant)))
             elif op.arity == 0:
                 values.append(leaf_value(np, op, images, *here, samples))
-            elif op is BY_NAME["subst"]:
+            elif op.opcode in FRAMING:
                 tasks.append(("substitute", index, here))
                 tasks.append(("visit", starts[index - 1] - 1, here))
             else:

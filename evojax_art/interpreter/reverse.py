@@ -21,6 +21,7 @@ from evojax_art.images import Pyramid
 from evojax_art.interpreter import reverse_xla
 from evojax_art.ops import Coordinates
 from evojax_art.program import Program
+from evojax_art.tape import UNWRAPPED
 from evojax_art.values import NONE, read_nodes
 
 _LANES = 16  # points of a tile come in multiples of this, so that vector units are full
@@ -79,10 +80,12 @@ def _implementation() -> ModuleType:
 
 
 def _operands(population: Program) -> tuple[Int[Array, "P L"], Int[Array, "P L"]]:
-    """Of each node its operands, for a leaf its frame; L stands for the picture's own."""
+    """Of each node its operands; of a leaf its frame, L for the picture's own, and `UNWRAPPED`."""
     nodes = jax.vmap(read_nodes)(population)
     frame = jnp.where(nodes.frame == NONE, population.capacity, nodes.frame)
-    return jnp.where(nodes.arity > 0, nodes.left, frame), nodes.right
+    leaf = nodes.arity == 0
+    unwrapped = jnp.where(nodes.unwrapped, UNWRAPPED, 0)
+    return jnp.where(leaf, frame, nodes.left), jnp.where(leaf, unwrapped, nodes.right)
 
 
 def _in_tiles(at: Coordinates, images: tuple[Pyramid, ...]) -> tuple[Coordinates, int]:

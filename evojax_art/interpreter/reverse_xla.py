@@ -11,8 +11,18 @@ from jaxtyping import Array, Float, Int
 
 from evojax_art.images import Pyramid, leaf_value
 from evojax_art.interpreter.trace import drop_wild
-from evojax_art.ops import CONSTANT, OPS, PADDING, SUBST, Coordinates, Op, Quaternion
+from evojax_art.ops import (
+    CONSTANT,
+    FRAMING,
+    OPS,
+    PADDING,
+    Coordinates,
+    Op,
+    Quaternion,
+    frame_coordinates,
+)
 from evojax_art.program import Program
+from evojax_art.tape import UNWRAPPED
 
 TILE = 1 << 30  # all points at once
 Images = tuple[Pyramid, ...]
@@ -73,7 +83,7 @@ def _forward(
             values[first[index]],
             values[second[index]],
             program.constant[index],
-            first[index] == program.capacity,
+            second[index] == UNWRAPPED,
         )
         return values.at[index].set(value)
 
@@ -100,7 +110,7 @@ def _backward(
             values[first[index]],
             values[second[index]],
             program.constant[index],
-            first[index] == program.capacity,
+            second[index] == UNWRAPPED,
             drop_wild(cotangents[index]),
         )
         cotangents = cotangents.at[first[index]].add(drop_wild(to_first))
@@ -113,23 +123,23 @@ def _backward(
 
 
 def _branch(op: Op, images: Images, samples: int) -> Callable[..., Float[Array, "4 N T"]]:
-    """A node's value: `(first, second, constant [4], is_own) -> [4, N, T]`.
+    """A node's value: `(first, second, constant [4], unwrapped []) -> [4, N, T]`.
 
-    For a leaf `first` is its frame, wrapped unless it is the picture's own.
+    For a coordinate leaf `first` is its frame.
     """
 
-    def apply(first, second, constant, is_own):
+    def apply(first, second, constant, unwrapped):
         if op.opcode == PADDING:
             return jnp.zeros_like(first)
-        if op.opcode == SUBST:
+        if op.opcode in FRAMING:
             return second
         if op.opcode == CONSTANT:
             return jnp.broadcast_to(constant[:, None, None], first.shape)
         if op.arity:
             operands = (Quaternion(*first), Quaternion(*second))[: op.arity]
             return jnp.stack(op.fn(jnp, *operands))
+        here = frame_coordinates(jnp, Quaternion(*first), unwrapped)
         frame = Coordinates(*first[:3])
-        here = Coordinates(*(t - jnp.where(is_own, 0, jnp.floor(t + 0.5)) for t in frame))
         return jnp.stack(leaf_value(jnp, op, images, here, frame, samples))
 
     return apply
@@ -139,13 +149,13 @@ def _pullback(op: Op, images: Images, samples: int):
     """From a value's cotangent to those of both operands and of the constant."""
     branch = _branch(op, images, samples)
 
-    def apply(first, second, constant, is_own, cotangent):
+    def apply(first, second, constant, unwrapped, cotangent):
         if op.opcode == CONSTANT:
             nothing = jnp.zeros_like(first)
             return nothing, nothing, jnp.sum(cotangent, axis=(1, 2))
 
         def value(first, second):
-            return branch(first, second, constant, is_own)
+            return branch(first, second, constant, unwrapped)
 
         _, pull = jax.vjp(value, first, second)
         return *pull(cotangent), jnp.zeros_like(constant)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from evojax_art.formula import Expression
 from evojax_art.images import Pyramid, leaf_value
-from evojax_art.ops import CONSTANT, SUBST, Coordinates, Quaternion, wrap_coordinates
+from evojax_art.ops import AT, CONSTANT, FRAMING, Coordinates, Quaternion, frame_coordinates
 
 LARGEST_COTANGENT = 1e12
 
@@ -72,13 +72,15 @@ def _run(
     number: list[int] = []  # of each node's value
     constant = iter(constants)
     operands = expression.operand_roots
-    scopes = _scopes(expression, operands)
+    around = _framing_ops(expression, operands)
     for index, (op, _) in enumerate(expression.postfix):
-        below, scope = [number[root] for root in operands[index]], scopes[index]
-        if op.opcode == SUBST:
+        below = [number[root] for root in operands[index]]
+        if op.opcode in FRAMING:
             number.append(below[1])
             continue
-        frame = number[scope] if scope is not None and op.reads_coordinates else None
+        frame, framing = None, around[index]
+        if framing is not None and op.reads_coordinates:
+            frame = number[operands[framing][0]], expression.postfix[framing].op.opcode == AT
         what = (op.opcode, index if op.opcode == CONSTANT else frame, *below)
         if what not in number_of:
             if op.opcode == CONSTANT:
@@ -86,23 +88,24 @@ def _run(
                 value = Quaternion(*parts)
             elif op.arity:
                 value = op.fn(jnp, *(values[operand] for operand in below))
+            elif frame is None:
+                value = leaf_value(jnp, op, images, at, at, samples)
             else:
-                unwrapped = at if frame is None else Coordinates(*values[frame][:3])
-                here = at if frame is None else wrap_coordinates(jnp, values[frame])
-                value = leaf_value(jnp, op, images, here, unwrapped, samples)
+                there = values[frame[0]]
+                here = frame_coordinates(jnp, there, frame[1])
+                value = leaf_value(jnp, op, images, here, Coordinates(*there[:3]), samples)
             number_of[what] = len(values)
             values.append(finite_gradient(value))
         number.append(number_of[what])
     return values[number[-1]]
 
 
-def _scopes(expression: Expression, operands: Sequence[Sequence[int]]) -> list[int | None]:
-    """For each node the root of the frame it is in: the left side of the innermost `subst`."""
-    scopes: list[int | None] = [None] * len(expression)
+def _framing_ops(expression: Expression, operands: Sequence[Sequence[int]]) -> list[int | None]:
+    """For each node the innermost framing op whose right side it is in."""
+    around: list[int | None] = [None] * len(expression)
     for index in reversed(range(len(expression))):
         for root in operands[index]:
-            scopes[root] = scopes[index]
-        if expression.postfix[index].op.opcode == SUBST:
-            frame, inside = operands[index]
-            scopes[inside] = frame
-    return scopes
+            around[root] = around[index]
+        if expression.postfix[index].op.opcode in FRAMING:
+            around[operands[index][1]] = index
+    return around

@@ -24,9 +24,9 @@ from evojax_art.ops import (
     Coordinates,
     Op,
     Quaternion,
-    wrap_coordinates,
+    frame_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
 
@@ -75,6 +75,7 @@ def switch(
             registers[tape.first[step]],
             registers[tape.second[step]],
             tape.constant[step],
+            tape.second[step] == UNWRAPPED,
         )
         return tape, registers.at[tape.target[step]].set(value)
 
@@ -163,6 +164,7 @@ def _run_in_step(
             registers[everyone, tapes.first[:, step]],
             registers[everyone, tapes.second[:, step]],
             tapes.constant[:, step],
+            tapes.second[:, step] == UNWRAPPED,
         )
         wanted = branch_of[tapes.opcode[:, step]][:, None, None]
         value = registers[everyone, tapes.target[:, step]]  # kept by formulas that have ended
@@ -197,14 +199,14 @@ def _leaf_registers(
 
 
 def _branch(xp, op: Op, images: Sequence[Pyramid] = (), samples: int = 1):
-    """An instruction: `(first [4, T], second [4, T], constant [4]) -> [4, T]`."""
+    """An instruction: `(first [4, T], second [4, T], constant [4], unwrapped []) -> [4, T]`."""
 
-    def apply(first, second, constant):
+    def apply(first, second, constant, unwrapped):
         if op.opcode == CONSTANT:
             return jnp.broadcast_to(constant[:, None], first.shape)
         operands = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
         if op.reads_coordinates:
-            here = wrap_coordinates(jnp, operands[0])
+            here = frame_coordinates(jnp, operands[0], unwrapped)
             frame = Coordinates(*operands[0][:3])
             return jnp.stack(leaf_value(xp, op, images, here, frame, samples))
         return jnp.stack(op.fn(xp, *operands))

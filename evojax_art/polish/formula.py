@@ -13,7 +13,7 @@ from evojax_art.errors import InputError
 from evojax_art.formula import Expression, Node, constant_node
 from evojax_art.interpreter import reverse
 from evojax_art.judge import Judge, Judged
-from evojax_art.ops import BY_NAME, CONSTANT
+from evojax_art.ops import AT, BY_NAME, CONSTANT, OPS
 from evojax_art.polish.climb import ClimbConfig, Climber, ClimbState, displaced, scattered
 from evojax_art.polish.drawing import traced
 from evojax_art.program import Program, encode, free_constants, take, to_expressions
@@ -29,8 +29,7 @@ class PolishConfig:
         restarts: copies that climb side by side, the first from where the formula is.
         spread: how far the others are scattered at first, in units in which 1 moves a constant by a
             third of its size.
-        lift: put free affine coordinates and a free colour map around the formula first; what
-            leaves the square comes in again on the other side, as `subst` has it.
+        lift: put free affine coordinates and a free colour map around the formula first.
         gradient: "reverse" interprets any formula and compiles once for all of a size; "trace"
             compiles this one, which takes its time and then up to half the time per step.
         climb: the ascent.
@@ -209,7 +208,7 @@ def _chunks(config: ClimbConfig):
 def lifted(expression: Expression) -> Expression:
     """The formula within free coordinates and free colours, all of which change nothing yet.
 
-    With f(G) for `( + ( q 0 0 0 0 ) ( * ( q 1 0 0 0 ) G ) )` it is `f(( subst f(x_iy) FORMULA ))`:
+    With f(G) for `( + ( q 0 0 0 0 ) ( * ( q 1 0 0 0 ) G ) )` it is `f(( at f(x_iy) FORMULA ))`:
     a quaternion turns and stretches the plane as a complex number does, and colours likewise.
     """
 
@@ -218,4 +217,4 @@ def lifted(expression: Expression) -> Expression:
         return (constant_node((0, 0, 0, 0)), *turned, Node(BY_NAME["+"]))
 
     frame = within((Node(BY_NAME["x_iy"]),))
-    return Expression(within((*frame, *expression.postfix, Node(BY_NAME["subst"]))))
+    return Expression(within((*frame, *expression.postfix, Node(OPS[AT]))))
