@@ -35,11 +35,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.ops import CONSTANT, OPS
 from evojax_art.program import Program
-from evojax_art.values import NONE, Values, name_values
+from evojax_art.values import NONE, UNWRAPPED, Values, name_values
 
 LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
-UNWRAPPED = 1  # in place of a register: the frame is read as it is
 LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 _LEAF_REGISTER = np.full(len(OPS), -1, np.int32)
 _LEAF_REGISTER[[op.opcode for op in LEAVES]] = np.arange(NUM_LEAVES)

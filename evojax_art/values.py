@@ -31,6 +31,7 @@ from evojax_art.program import ARITY, Program, subtree_starts
 READS_COORDINATES = np.array([op.reads_coordinates for op in OPS])
 _IS_FRAMING = np.isin(np.arange(len(OPS)), FRAMING)
 NONE = -1  # in place of a node
+UNWRAPPED = 1  # in place of a coordinate leaf's second operand: its frame is read as it is
 _FRAME_ROUNDS = 3
 _TABLE_ROUNDS, _TABLE_FACTOR = 2, 8  # of the table of hashes; its slots for each node
 _BASE = 0x9E3779B1  # of the rolling hash; odd, so that its powers have inverses

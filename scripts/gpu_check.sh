@@ -4,8 +4,9 @@
 #     bash scripts/gpu_check.sh FOLDER [WEIGHTS]
 #
 # measures 16,384 formulas at 32x32 with the embedded network, 4,096 at 224x224 with SqueezeNet 1.1
-# where its WEIGHTS are given, populations from 1,024 to 65,536, and runs the whole test suite on
-# the GPU. FOLDER gets the figures (JSON), their plots, the tests' report and a log of each part.
+# where its WEIGHTS are given, gradient ascent on 64 formulas at 224x224, populations from 1,024 to
+# 65,536, and runs the whole test suite on the GPU. FOLDER gets the figures (JSON), their plots, the
+# tests' report and a log of each part.
 # Parts that take too long are stopped and said so; their figures up to there are kept.
 #
 # Nothing is fetched. From the environment:
@@ -79,6 +80,8 @@ part rows32 110 "${benchmark[@]}" --population 16384 --size 32 \
 large=(${weights:+--net squeezenet1_1 --weights "$weights" --dtype bfloat16})
 part rows224 110 "${benchmark[@]}" "${large[@]}" --population 4096 --size 224 \
   --json "$folder/rows224.json" --plot "$folder/rows224.png"
+part polish 90 "${benchmark[@]}" "${large[@]}" --no-rows --polish --population 1024 --size 224 \
+  --json "$folder/polish.json"
 part sweep 110 "${benchmark[@]}" --no-rows --population 1024 --size 32 --sweep population \
   --populations 1024 4096 16384 65536 --json "$folder/sweep.json" --plot "$folder/sweep.png"
 part suite 460 "$python" -m pytest -m gpu --numprocesses 4 --verbose \

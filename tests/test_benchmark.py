@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ def outcome(tmp_path_factory):
     """A tiny benchmark from the command line: folder, output, hits in the compilation cache."""
     folder = tmp_path_factory.mktemp("benchmark")
     flags = """
-        --population 12 --max-length 16 --size 8 --repeats 2 --net tiny --batch 5
+        --population 12 --max-length 16 --size 8 --repeats 2 --net tiny --batch 5 --polish
         --sweep size --sizes 8 4 --max-seconds 1e4
     """.split()
     paths = ["--json", folder / "figures.json", "--plot", folder / "figure.png"]
@@ -60,6 +61,12 @@ def figures(outcome):
     return json.loads((outcome.folder / "figures.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def rows(figures):
+    """Its rows of a generation's parts."""
+    return figures["rows"][: len(PARTS)]
+
+
 def test_says_what_was_measured_with_what(figures):
     assert figures["device"]
     assert figures["platform"] == jax.default_backend()
@@ -78,9 +85,9 @@ def test_floors_are_measured_beside_the_rows(figures):
     assert {len(runs) for runs in floors["all_seconds"].values()} == {5}
 
 
-def test_every_part_has_a_row(figures):
-    assert [row["part"] for row in figures["rows"]] == PARTS
-    for row in figures["rows"]:
+def test_every_part_has_a_row(rows):
+    assert [row["part"] for row in rows] == PARTS
+    for row in rows:
         assert len(row["all_seconds"]) == 2
         assert row["seconds"] == pytest.approx(np.median(row["all_seconds"]))
         assert row["formulas_per_second"] == pytest.approx(row["formulas"] / row["seconds"])
@@ -88,17 +95,27 @@ def test_every_part_has_a_row(figures):
         assert row["memory_bytes"] > 0
         assert 0 < row["floor_share"] < math.inf
         assert row["floor_share"] == pytest.approx(row["floor_seconds"] / row["seconds"])
-    judged = {row["part"]: row["formulas"] for row in figures["rows"]}
+    judged = {row["part"]: row["formulas"] for row in rows}
     assert judged == dict.fromkeys(PARTS, 12) | {"network": 10, "noise": 10}  # two batches of 5
 
 
-def test_node_pixels_count_nodes_as_written(figures):
-    for row in figures["rows"]:
+def test_node_pixels_count_nodes_as_written(figures, rows):
+    for row in rows:
         if row["part"] in ("rendering", "generation"):
             expected = 12 * figures["mean_nodes"] * 64 / row["seconds"]
             assert row["node_pixels_per_second"] == pytest.approx(expected, rel=0.01)
         else:
             assert row["node_pixels_per_second"] is None
+
+
+def test_rows_of_polish_count_pictures_times_steps(figures):
+    many, one = figures["rows"][len(PARTS) :]
+    assert (many["part"], many["formulas"]) == ("polishing", 64 * 5)
+    assert re.fullmatch(r"trace of \d+ nodes", one["part"])
+    assert one["formulas"] == 4 * 5
+    for row in (many, one):
+        assert row["formulas_per_second"] == pytest.approx(row["formulas"] / row["seconds"])
+        assert row["compile_seconds"] > 0
 
 
 def test_shares_are_of_the_generation(figures):
@@ -261,9 +278,9 @@ def test_iterations_of_the_noise_measure_are_counted_exactly():
 
 
 def test_a_builder_is_all_that_a_further_row_needs():
-    def polishing(subject):
+    def counting(subject):
         batch = measure.Batch(arguments_fn=lambda: (subject.population,), formulas=subject.count)
-        yield measure.Job(part="polishing", call_fn=jax.jit(lambda p: p.length), batches=[batch])
+        yield measure.Job(part="counting", call_fn=jax.jit(lambda p: p.length), batches=[batch])
 
     floors = Floors(
         bytes_per_second=1.0,
@@ -272,9 +289,9 @@ def test_a_builder_is_all_that_a_further_row_needs():
         copy_bytes=0,
         matrix_size=0,
     )
-    (job,) = polishing(SimpleNamespace(population=ea.encode(["x", "y"]), count=2))
+    (job,) = counting(SimpleNamespace(population=ea.encode(["x", "y"]), count=2))
     row = parts.row_of(job, measure.measure(job, 1, 1.0), floors)
-    assert (row.part, row.formulas, row.floor_share) == ("polishing", 2, None)
+    assert (row.part, row.formulas, row.floor_share) == ("counting", 2, None)
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")

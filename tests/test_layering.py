@@ -30,7 +30,8 @@ ORDER = [
     {"evolution"},
     {"config", "movie", "dream", "benchmark.floors", "benchmark.work"},
     {"records", "dream_folder", "training.photographs", "benchmark.parts"},
-    {"run", "training.calibration", "training.training", "benchmark.sweeps"},
+    {"run", "training.calibration", "training.training", "benchmark.sweeps"}
+    | {"benchmark.polishing"},
     {"training.session", "benchmark.report"},
     {"benchmark.plot"},
     {"benchmark.session"},

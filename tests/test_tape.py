@@ -12,8 +12,8 @@ from evojax_art.formula_files import read_formulas
 from evojax_art.interpreter import reference
 from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion, frame_coordinates
 from evojax_art.program import encode, take, to_expressions
-from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape, lower
-from evojax_art.values import _hashes, read_nodes
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, lower
+from evojax_art.values import UNWRAPPED, _hashes, read_nodes
 from evojax_art.variation import GrowthConfig, grow
 
 CAPACITY = 63

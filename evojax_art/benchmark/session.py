@@ -23,6 +23,7 @@ from evojax_art.benchmark.parts import (
     row_of,
     shares_of_generation,
 )
+from evojax_art.benchmark.polishing import polishing
 from evojax_art.benchmark.report import Results
 from evojax_art.benchmark.sweeps import Axis, plans, run_plan
 from evojax_art.errors import InputError
@@ -56,6 +57,7 @@ class BenchmarkConfig:
         batch: pictures judged at a time; 0 chooses by device.
         implementations: interpreters to measure beside the one that is chosen by platform.
         rows: measure the parts; without them, only what is swept.
+        polish: measure gradient ascent on the formulas' constants as well.
         sweep: what to sweep: population, size (of the pictures), length (of the programs).
         populations: points of the population's sweep, formulas.
         sizes: points of the size's sweep, pixels along a side.
@@ -81,6 +83,7 @@ class BenchmarkConfig:
     batch: int = 0
     implementations: tuple[Implementation, ...] = ()
     rows: bool = True
+    polish: bool = False
     sweep: tuple[Axis, ...] = ()
     populations: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
     sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024)
@@ -101,8 +104,8 @@ class BenchmarkConfig:
             values = getattr(self, name)
             if not values or min(values) < 1:
                 raise InputError(f"{name} must be one or more numbers, each 1 or more")
-        if not (self.rows or self.sweep):
-            raise InputError("nothing to measure: no rows, and no sweep")
+        if not (self.rows or self.polish or self.sweep):
+            raise InputError("nothing to measure: no rows, no polish, and no sweep")
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
         if not self.max_seconds > 0:
@@ -157,7 +160,7 @@ def _measured(
     }
     swept: dict[Axis, tuple[int, ...]] = {axis: values[axis] for axis in config.sweep}
     planned = list(plans(subject, swept, lambda count: _population(config, expressions, count)))
-    builders = BUILDERS if config.rows else ()
+    builders = (*(BUILDERS if config.rows else ()), *((polishing,) if config.polish else ()))
     progress.expect(1 + len(builders) + sum(len(plan.values) for plan in planned))
     described, rows, sweeps = _described(config, subject), subject.rows, []
 

@@ -32,7 +32,8 @@ from evojax_art.ops import (
     keep,
     num_kept,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.values import UNWRAPPED
 
 FUNCTIONS = ("interpret", "fold")
 POINTERS = (*Tape._fields, *Coordinates._fields, "output", "registers")

@@ -32,7 +32,7 @@ from evojax_art.ops import (
     Quaternion,
     frame_coordinates,
 )
-from evojax_art.tape import UNWRAPPED
+from evojax_art.values import UNWRAPPED
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")

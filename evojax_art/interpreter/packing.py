@@ -8,7 +8,7 @@ the tape's register `NUM_LEAVES + s`. A word has four fields of eight bits, lowe
     slot        slot + 1 for the value, 0 where it needs none
     first       operand 1: 0 the newest value, 1 to NUM_LEAVES the leaf of register `first - 1`,
                 from FIRST_SLOT on the slots
-    second      operand 2, likewise; of a coordinate leaf `tape.UNWRAPPED` or 0, else 0
+    second      operand 2, likewise; of a coordinate leaf `values.UNWRAPPED` or 0, else 0
 
 Tapes with more registers than eight bits can name take two words an instruction, of two fields of
 16 bits each.

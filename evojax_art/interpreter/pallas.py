@@ -69,7 +69,8 @@ from evojax_art.ops import (
     keep,
     num_kept,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.values import UNWRAPPED
 
 TILE = 256  # pixels of a block: two a thread, which share its instruction's decoding
 SLOTS = 8  # own registers on chip; the 1995 archive needs 7

@@ -21,8 +21,7 @@ from evojax_art.images import Pyramid
 from evojax_art.interpreter import reverse_xla
 from evojax_art.ops import Coordinates
 from evojax_art.program import Program
-from evojax_art.tape import UNWRAPPED
-from evojax_art.values import NONE, read_nodes
+from evojax_art.values import NONE, UNWRAPPED, read_nodes
 
 _LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 

@@ -22,7 +22,7 @@ from evojax_art.ops import (
     frame_coordinates,
 )
 from evojax_art.program import Program
-from evojax_art.tape import UNWRAPPED
+from evojax_art.values import UNWRAPPED
 
 TILE = 1 << 30  # all points at once
 Images = tuple[Pyramid, ...]

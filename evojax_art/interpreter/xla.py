@@ -26,7 +26,8 @@ from evojax_art.ops import (
     Quaternion,
     frame_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, UNWRAPPED, Tape
+from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.values import UNWRAPPED
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
 
