@@ -35,7 +35,7 @@ def test_pullbacks_are_those_of_jax(op):
         for _ in range(max(1, op.arity))
     )
     cotangent = Quaternion(*random.normal(size=(4, 200)))
-    ours = pullback(np, op, operands, cotangent)
+    ours = pullback(np, op.fn, operands, cotangent)
     with jax.enable_x64(True):
         given = jax.tree.map(jnp.asarray, operands)
         _, pull = jax.vjp(lambda *operands: op.fn(jnp, *operands), *given)

@@ -123,7 +123,7 @@ class _Reverse(Writer):
                     self._hand_on(self.load_index("second", place), lane, due)
                     return
                 operands = self._operands(op, place, lane)
-                cotangents = pullback(self.simd, op, operands, due)
+                cotangents = pullback(self.simd, op.fn, operands, due)
                 for name, cotangent in zip(("first", "second"), cotangents, strict=False):
                     self._hand_on(self.load_index(name, place), lane, cotangent)
 
