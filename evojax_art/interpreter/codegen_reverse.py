@@ -9,7 +9,8 @@ Both functions take some formulas on some tiles and go, node by node, over a pro
 
 An operand is a node; the operand of a coordinate leaf is its frame, and behind all nodes stands the
 picture's own, which is not wrapped. Registers hold the values, `capacity + 1` of them, and behind
-those as many cotangents. An op's pullback is derived from its row of the op table (`pullback`).
+those as many cotangents. An op's pullback is derived from its row of the op table (`pullback`), a
+picture's from its definition (`pictures`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from evojax_art.interpreter import pictures
 from evojax_art.interpreter.pullback import pullback
 from evojax_art.interpreter.simd import Vector
 from evojax_art.interpreter.trace import LARGEST_COTANGENT
@@ -26,9 +28,9 @@ from evojax_art.ops import CONSTANT, OPS, SUBST, Coordinates, Op, Quaternion
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
-POINTERS = (*NODES, *Coordinates._fields, "cotangent", "output", "registers")
+POINTERS = (*NODES, *Coordinates._fields, "cotangent", "images", "output", "registers")
 _RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
-COUNTS = (*_RANGES, "num_tiles", "capacity", "tile")
+COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "per_pixel")
 EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, SUBST))
 _I64 = ir.IntType(64)
 
@@ -123,7 +125,10 @@ class _Reverse(Writer):
                     self._hand_on(self.load_index("second", place), lane, due)
                     return
                 operands = self._operands(op, place, lane)
-                cotangents = pullback(self.simd, op.fn, operands, due)
+                if op.arity:
+                    cotangents = pullback(self.simd, op.fn, operands, due)
+                else:
+                    cotangents = [self._leaf(pictures.leaf_pullback, op, operands, due)]
                 for name, cotangent in zip(("first", "second"), cotangents, strict=False):
                     self._hand_on(self.load_index(name, place), lane, cotangent)
 
@@ -148,10 +153,13 @@ class _Reverse(Writer):
             return self.constants(place)
         if op.opcode == SUBST:
             return self.load_register(self.load_index("second", place), lane)
-        return op.fn(self.simd, *self._operands(op, place, lane))
+        operands = self._operands(op, place, lane)
+        if op.arity:
+            return op.fn(self.simd, *operands)
+        return self._leaf(pictures.leaf_value, op, operands)
 
     def _operands(self, op: Op, place: Any, lane: Any) -> tuple[Any, ...]:
-        """What an op's function takes: values, or for a leaf the coordinates."""
+        """What an op's function takes: values, or for a leaf where it is, wrapped and not."""
         first = self.load_index("first", place)
         if op.arity:
             indices = (first, self.load_index("second", place))[: op.arity]
@@ -164,7 +172,12 @@ class _Reverse(Writer):
             turns = builder.select(is_own, simd.lift(0.0).value, simd.floor(t + 0.5).value)
             return t - Vector(simd, turns)
 
-        return (Coordinates(*map(wrapped, frame[:3])),)
+        return Coordinates(*map(wrapped, frame[:3])), Coordinates(*frame[:3])
+
+    def _leaf(self, leaf_fn: Callable[..., Any], op: Op, operands: Any, *due: Quaternion) -> Any:
+        """What a function of `pictures` makes of a leaf."""
+        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
+        return leaf_fn(self.simd, op, images, *operands, samples, *due)
 
     def _hand_on(self, node: Any, lane: Any, cotangent: Any) -> None:
         """Adds to a node's cotangent, what is not wild; None adds nothing."""

@@ -123,8 +123,12 @@ class Recorder:
     def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
         """The cotangent goes to the side that was taken."""
         xp = self.xp
-        return self._made(
-            xp.where(condition, _plain(then), _plain(otherwise)),
+        value = xp.where(condition, _plain(then), _plain(otherwise))
+        if not isinstance(then, Recorded) and not isinstance(otherwise, Recorded):
+            return value
+        return Recorded(
+            self,
+            value,
             (then, lambda t: xp.where(condition, t, xp.zeros_like(t))),
             (otherwise, lambda t: xp.where(condition, xp.zeros_like(t), t)),
         )
@@ -168,19 +172,15 @@ class Recorder:
 
     def _chosen(self, value: Any, s: Any, t: Any) -> Any:
         xp = self.xp
+        if not isinstance(s, Recorded) and not isinstance(t, Recorded):
+            return value
 
         def share(of: Any) -> PullFn:
             taken = value == _plain(of)
             both = value == _plain(t if of is s else s)
             return lambda c: xp.where(taken, xp.where(both, c * 0.5, c), xp.zeros_like(c))
 
-        return self._made(value, (s, share(s)), (t, share(t)))
-
-    def _made(self, value: Any, *pulls: tuple[Any, PullFn]) -> Any:
-        """The value, recorded if it was made of what is."""
-        if any(isinstance(source, Recorded) for source, _ in pulls):
-            return Recorded(self, value, *pulls)
-        return value
+        return Recorded(self, value, (s, share(s)), (t, share(t)))
 
 
 def pullback(

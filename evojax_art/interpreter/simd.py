@@ -45,7 +45,8 @@ class Vector:
         builder = self.simd.builder
         # Every comparison with NaN is false, but for "not equal".
         compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
-        return Vector(self.simd, compare(sign, self.value, self.simd.lift(other).value))
+        left, right = (self.simd.lift(t).value for t in (self, other))
+        return Vector(self.simd, compare(sign, left, right))
 
     def __add__(self, other):
         return self._emit("fadd", other)
