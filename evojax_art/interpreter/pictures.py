@@ -4,8 +4,8 @@ A row of the table is a slot's: the addresses of the arrays of its `Pyramid`, an
 last level; all 0 where no picture is bound. So the code is the same whichever pictures there are,
 and no texel is copied.
 
-The code of a picture's value is about as long as that of all ops together. It is therefore written
-once, as a function of its own, which the leaves of all slots call.
+The code of a picture's value is a third as long as that of all ops together. It is therefore
+written once, as a function of its own, which the leaves of all slots call.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ def leaf_value(
     if op.image is None:
         return op.fn(simd, at)
     given = (*at[:2], *unwrapped[:2])
-    return Quaternion(*_called(simd, "value", 4, op.image, images, samples, given))
+    return Quaternion(*_of_slot(simd, "value", 4, op.image, images, samples, given))
 
 
 def leaf_pullback(
@@ -72,7 +72,7 @@ def leaf_pullback(
     if op.image is None:
         return pullback(simd, op.fn, (at,), cotangent)[0]
     given = (*at[:2], *unwrapped[:2], *cotangent[1:])
-    return Coordinates(*_called(simd, "pullback", 2, op.image, images, samples, given), z=None)
+    return Coordinates(*_of_slot(simd, "pullback", 2, op.image, images, samples, given), z=None)
 
 
 def _value(simd: Simd, image: Any, samples: Any, *given: Vector) -> Sequence[Vector]:
@@ -101,7 +101,7 @@ def _places(simd: Simd, samples: Any, *given: Vector) -> tuple[Coordinates, Any]
 _WRITERS: dict[str, Callable[..., Sequence[Vector]]] = {"value": _value, "pullback": _pullback}
 
 
-def _called(
+def _of_slot(
     simd: Simd,
     name: str,
     num_results: int,

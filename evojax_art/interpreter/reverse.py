@@ -4,8 +4,8 @@ Forward, node by node, each value goes to its own place. Backward, from the root
 the cotangent of its value becomes those of its operands or constant. One compiled function serves
 every program of a capacity, so a population's constants can be polished on the device, and a
 formula of any length without waiting for a compiler. On a CPU that is native code
-(`native_reverse`), elsewhere plain JAX (`reverse_xla`).
-Gradients are finite by the rule of `trace`.
+(`native_reverse`), elsewhere plain JAX (`reverse_xla`). Gradients are finite by the rule of
+`trace`.
 
 Nothing is shared between nodes: a constant that is equal to another now may not be so tomorrow.
 """
