@@ -5,7 +5,8 @@ last level; all 0 where no picture is bound. So the code is the same whichever p
 and no texel is copied.
 
 The code of a picture's value is a third as long as that of all ops together. It is therefore
-written once, as a function of its own, which the leaves of all slots call.
+written once, as a function of its own, which the leaves of all slots call: inlined it would take
+LLVM five times as long, all together.
 """
 
 from collections.abc import Callable, Sequence
