@@ -23,10 +23,14 @@ before coordinates are wrapped, so a seam does not blur. It has no gradient.
 
 Coordinates that are no numbers count as 0, infinite ones lie beyond the edge; where the distance is
 no number, it is the last level. So a leaf is always finite.
+
+A leaf's value has one definition, `sample` and `spacing`, in any array namespace. What they ask of
+a picture are the first methods of `Pyramid`: native code has its own (`interpreter.pictures`).
 """
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +64,26 @@ class Pyramid(NamedTuple):
     sizes: Int[Array, "levels 2"]
     offsets: Int[Array, "levels"]
     scale: Float[Array, ""]
+
+    @property
+    def last(self) -> int:
+        """The coarsest level."""
+        return len(self.offsets) - 1
+
+    def shape(self, level: Any) -> tuple[Any, Any]:
+        """Height and width of levels."""
+        return self.sizes[:, 0][level], self.sizes[:, 1][level]
+
+    def start(self, level: Any) -> Any:
+        """The first texel of levels."""
+        return self.offsets[level]
+
+    def texel(self, place: Any) -> tuple[Any, Any, Any]:
+        """RGB at places of `texels`."""
+        # The largest picture has 2**28 numbers, less than int32 holds.
+        flat = self.texels.reshape(-1)  # XLA would cut out a channel of all texels
+        red, green, blue = (flat[3 * place + channel] for channel in range(3))
+        return red, green, blue
 
 
 def pyramid(picture: Float[Array, "h w 3"] | np.ndarray, whole: bool = False) -> Pyramid:
@@ -137,15 +161,9 @@ def spacing(xp, at: Coordinates, samples: int = 1) -> Array:
 
     Of an odd number of points the last one has its neighbour's.
     """
-    x, y = (_still(xp, t) for t in at[:2])
-    count = x.shape[-1]
-    if count % 2:
-        x, y = (xp.concatenate([t, t[..., -2:-1]], axis=-1) for t in (x, y))
-    if count == 1:
-        return xp.zeros_like(at.x)
-    across, down = (t[..., 1::2] - t[..., ::2] for t in (x, y))
-    distance = xp.hypot(across, down) / samples**0.5
-    return xp.repeat(distance, 2, axis=-1)[..., :count]
+    to_neighbour = getattr(xp, "to_neighbour", partial(_to_neighbour, xp))
+    across, down = (to_neighbour(_still(t)) for t in at[:2])
+    return xp.sqrt((across * across + down * down) / samples)
 
 
 def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
@@ -157,22 +175,20 @@ def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
         at: where.
         spacing: distance to the neighbouring points, of the same shape.
     """
-    height, width = image.sizes[0, 0], image.sizes[0, 1]
+    height, width = image.shape(0)
     x, y = (xp.where(t == t, t, xp.zeros_like(t)) for t in at[:2])
     column = xp.clip(width / 2 + x * image.scale, 0, width - 1)
     row = xp.clip(height / 2 + y * image.scale, 0, height - 1)
-    last = len(image.offsets) - 1
     pixels = spacing * image.scale
     # Not a number compares false.
-    depth = xp.where(pixels < 2.0**last, xp.log2(xp.maximum(pixels, 1)), xp.full_like(x, last))
+    depth = xp.where(pixels < 2.0**image.last, xp.log2(xp.maximum(pixels, 1)), image.last)
     level = xp.floor(depth)
     share = depth - level
-    level = level.astype(np.int32)
-    share = xp.where(share < _LEAST_SHARE, xp.zeros_like(x), share)
+    share = xp.where(share < _LEAST_SHARE, xp.zeros_like(share), share)
     where_due = getattr(xp, "where_due", lambda due, fn, value: fn(value))
 
     def blended(finer: tuple[Array, ...]) -> tuple[Array, ...]:
-        coarser = _bilinear(xp, image, xp.minimum(level + 1, last), column, row)
+        coarser = _bilinear(xp, image, xp.minimum(level + 1, image.last), column, row)
         return tuple(a + (b - a) * share for a, b in zip(finer, coarser, strict=True))
 
     colours = where_due(share > 0, blended, _bilinear(xp, image, level, column, row))
@@ -182,21 +198,21 @@ def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
 
 def _bilinear(xp, image: Pyramid, level: Array, column: Array, row: Array) -> tuple[Array, ...]:
     """RGB at a pixel's place, as a level has it."""
-    size = 2.0 ** level.astype(column.dtype)
-    heights, widths = image.sizes[:, 0][level], image.sizes[:, 1][level]
-    column = xp.clip((column + 0.5) / size - 0.5, 0, widths - 1)
-    row = xp.clip((row + 0.5) / size - 0.5, 0, heights - 1)
+    size = 2.0**level
+    level = level.astype(np.int32)
+    height, width = image.shape(level)
+    column = xp.clip((column + 0.5) / size - 0.5, 0, width - 1)
+    row = xp.clip((row + 0.5) / size - 0.5, 0, height - 1)
     left, top = xp.floor(column), xp.floor(row)
     across, down = column - left, row - top
-    left, top = left.astype(np.int32), top.astype(np.int32)
-    right, bottom = xp.minimum(left + 1, widths - 1), xp.minimum(top + 1, heights - 1)
-    start = image.offsets[level]
+    right, bottom = xp.minimum(left + 1, width - 1), xp.minimum(top + 1, height - 1)
 
-    places = [3 * (start + r * widths + c) for r in (top, bottom) for c in (left, right)]
-    flat = image.texels.reshape(-1)  # number by number: XLA would cut out a channel of all texels
-    return tuple(
-        _mixed([flat[place + channel] for place in places], across, down) for channel in range(3)
-    )
+    def texel(row: Array, column: Array) -> tuple[Array, ...]:
+        place = image.start(level) + row.astype(np.int32) * width + column.astype(np.int32)
+        return image.texel(place)
+
+    corners = [texel(r, c) for r in (top, bottom) for c in (left, right)]
+    return tuple(_mixed(channel, across, down) for channel in zip(*corners, strict=True))
 
 
 def _mixed(corners: Sequence[Array], across: Array, down: Array) -> Array:
@@ -212,8 +228,20 @@ def _four_sums(xp, field: Any) -> Any:
     return even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels).sum(axis=(1, 3))
 
 
-def _still(xp, t: Array) -> Array:
-    return t if xp is np else jax.lax.stop_gradient(t)
+def _to_neighbour(xp, t: Array) -> Array:
+    """From each point of a pair to the other."""
+    count = t.shape[-1]
+    if count == 1:
+        return xp.zeros_like(t)
+    pairs = t[..., : count - count % 2].reshape(*t.shape[:-1], -1, 2)
+    neighbour = pairs[..., ::-1].reshape(*t.shape[:-1], -1)
+    if count % 2:
+        neighbour = xp.concatenate([neighbour, t[..., -2:-1]], axis=-1)
+    return neighbour - t
+
+
+def _still(t: Array) -> Array:
+    return jax.lax.stop_gradient(t) if isinstance(t, jax.Array) else t
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -254,9 +254,8 @@ def _row_length(width: int, images: Sequence[Pyramid]) -> int:
 
 
 def _tile_size(population: Program | Tape, implementation: str, images: Sequence[Pyramid]) -> int:
-    on_chip = "native" if jax.default_backend() == "cpu" else best_elsewhere()
-    if images:
-        on_chip = "switch" if jax.default_backend() == "cpu" else "lockstep"
+    on_cpu = jax.default_backend() == "cpu"
+    on_chip = "native" if on_cpu else best_elsewhere(bool(images))
     if (on_chip if implementation == "best" else implementation) not in ("xla", "lockstep"):
         return TILE
     num_formulas, capacity = population.opcode.shape

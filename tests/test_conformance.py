@@ -24,17 +24,21 @@ from evojax_art.variation import GrowthConfig, grow
 POPULATION = 64  # all calls share one shape, because compiling takes seconds
 CAPACITY = 63  # odd: then a comb of constants fills every register that `num_registers` allows
 POINTS = 64
+SAMPLES = 4
 
 _interpret = jax.jit(
-    lambda population, at, implementation, images: interpret(
-        population, at, "raw", 1, implementation, images=images
+    lambda population, at, implementation, images, samples: interpret(
+        population, at, "raw", samples, implementation, images=images, separately=True
     ),
-    static_argnames="implementation",
+    static_argnames=("implementation", "samples"),
 )
 
 
 class Interpreter:
-    """Values [formulas, points, 4] of formulas at coordinates [3, points]."""
+    """Values [formulas, points, 4] of formulas at coordinates [3, points].
+
+    Where there are pictures, each is read with `SAMPLES` points of a pixel.
+    """
 
     def __init__(self, implementation: str):
         self.name = implementation
@@ -43,8 +47,10 @@ class Interpreter:
     def __call__(self, formulas, at=((0.0,), (0.0,), (0.0,)), images=()) -> np.ndarray:
         trees = [parse(item) if isinstance(item, str) else item for item in formulas]
         at = np.asarray(at, float)
+        samples = SAMPLES if images else 1
         if self.exact:
-            values = [reference.evaluate(tree, Coordinates(*at), images) for tree in trees]
+            here = Coordinates(*at)
+            values = [reference.evaluate(tree, here, images, samples) for tree in trees]
             return np.stack([np.stack(value, axis=-1) for value in values])
         num_points = at.shape[1]
         at = jnp.asarray(np.resize(at.T, (POINTS, 3)).T[:, None], jnp.float32)
@@ -52,7 +58,8 @@ class Interpreter:
         values = []
         for batch in batches:
             full = batch + [parse("x")] * (POPULATION - len(batch))
-            kept = _interpret(encode(full, CAPACITY), Coordinates(*at), self.name, images)
+            population = encode(full, CAPACITY)
+            kept = _interpret(population, Coordinates(*at), self.name, images, samples)
             values.append(np.asarray(kept)[: len(batch), :num_points])
         return np.concatenate(values).astype(float)
 
@@ -393,15 +400,16 @@ def test_a_picture_that_is_not_bound_is_nothing(interpreter):
     np.testing.assert_array_equal(values[2], values[3])
 
 
-PICTURES = tuple(
-    pyramid(picture[:40, :60] / np.float32(255), whole)
-    for picture, whole in ((data.cat(), False), (data.astronaut(), True))
+PICTURES = (  # of sizes even, odd, and such that a level has but one row
+    pyramid(data.cat()[:40, :60] / np.float32(255)),
+    pyramid(data.astronaut()[:41, :57] / np.float32(255), whole=True),
+    pyramid(data.cat()[99:100, :50:10] / np.float32(255)),
 )
 
 
-@pytest.fixture(scope="module", params=["switch", "lockstep"])
+@pytest.fixture(scope="module", params=["native", "switch", "lockstep"])
 def picture_interpreter(request) -> Interpreter:
-    return Interpreter(request.param)
+    return interpreter_named(request.param)
 
 
 # Frames have no seam near a point of the grid, where two roundings could fall on different sides.
@@ -415,18 +423,51 @@ PICTURE_FORMULAS = [
     "( subst ( * image1 ( q 0 0.03 0.04 0 ) ) image2 )",
     "( + image1 ( subst ( * x_iy ( q 0.3 0 0.1 0.2 ) ) ( subst image1 image1 ) ) )",
     "( at ( * x_iy ( q 1.3 0.4 0 0 ) ) image1 )",
+    "image3",
+    "( + image4 image2 )",
+    "( subst image4 image1 )",
 ]
+CONSTANT_PICTURES = ("( subst ( q 0.1 -0.2 0 0 ) image2 )", "( subst image4 image1 )")
 
 
 def test_pictures(picture_interpreter):
-    values = picture_interpreter(PICTURE_FORMULAS, AT, PICTURES)
-    expected = specification(PICTURE_FORMULAS, AT, PICTURES)
+    wanted = check_pictures(picture_interpreter, PICTURE_FORMULAS, AT)
+    varies = wanted.std(axis=1).max(axis=-1) > 1e-3
+    assert varies.tolist() == [f not in CONSTANT_PICTURES for f in PICTURE_FORMULAS]
+
+
+def check_pictures(picture_interpreter: Interpreter, formulas: list[str], at) -> np.ndarray:
+    """Compares colours with the specification's, and returns these."""
+    values = picture_interpreter(formulas, at, PICTURES)
+    expected = specification(formulas, at, PICTURES)
+    assert np.isfinite(values).all()
     colours, wanted = (ops.crunch(np, t, "sigmoid") for t in (values, expected))
     np.testing.assert_allclose(colours, wanted, atol=2e-6)
-    varies = wanted.std(axis=1).max(axis=-1) > 1e-3
-    assert varies.tolist() == [
-        formula != "( subst ( q 0.1 -0.2 0 0 ) image2 )" for formula in PICTURE_FORMULAS
-    ]
+    return wanted
+
+
+def test_levels_of_pictures(picture_interpreter):
+    """Neighbours a part of a pixel to many pictures apart, in every direction."""
+    random = np.random.default_rng(5)
+    x, y = random.uniform(-0.4, 0.4, (2, POINTS))
+    distance, angle = np.geomspace(1e-3, 30, POINTS // 2), random.uniform(0, 6, POINTS // 2)
+    x[1::2] = x[::2] + distance * np.cos(angle)
+    y[1::2] = y[::2] + distance * np.sin(angle)
+    formulas = ["image1", "image2", "image3", "( subst ( * x_iy ( q 0.43 0.21 0 0 ) ) image1 )"]
+    wanted = check_pictures(picture_interpreter, formulas, np.float32([x, y, y]))
+    means = [picture.texels[-1] for picture in PICTURES[:2]]
+    np.testing.assert_allclose(wanted[:2, -1, 1:], means, atol=1e-6)
+
+
+def test_pictures_where_coordinates_are_no_numbers(picture_interpreter):
+    strange = [np.nan, np.inf, -np.inf, 3e38, -3e38, 0.25]
+    x, y = (t.ravel() for t in np.meshgrid(strange, strange))
+    check_pictures(picture_interpreter, ["image1", "( subst x_iy image2 )"], (x, y, y))
+    # Apart from the level what is no number is 0.
+    apart = np.tile([1, 0], POINTS // 2)
+    at = np.where(apart, np.nan, 0)
+    wanted = check_pictures(picture_interpreter, ["image1"], (at, at, at))
+    np.testing.assert_array_equal(wanted[0, 0], wanted[0, 1])
 
 
 def test_random_formulas_with_pictures_agree_on_most_points(picture_interpreter):

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from evojax_art.formula import parse
-from evojax_art.images import pyramid
+from evojax_art.images import Pyramid, pyramid, sample
 from evojax_art.interpreter import reverse, reverse_xla
 from evojax_art.interpreter.pullback import pullback
 from evojax_art.interpreter.trace import trace
@@ -35,7 +35,7 @@ def test_pullbacks_are_those_of_jax(op):
         for _ in range(max(1, op.arity))
     )
     cotangent = Quaternion(*random.normal(size=(4, 200)))
-    ours = pullback(np, op, operands, cotangent)
+    ours = pullback(np, op.fn, operands, cotangent)
     with jax.enable_x64(True):
         given = jax.tree.map(jnp.asarray, operands)
         _, pull = jax.vjp(lambda *operands: op.fn(jnp, *operands), *given)
@@ -43,6 +43,26 @@ def test_pullbacks_are_those_of_jax(op):
     for mine, wanted in zip(ours, theirs, strict=True):
         for part, exact in zip(mine, wanted, strict=True):
             np.testing.assert_allclose(0 if part is None else part, exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.07, np.nan])
+def test_the_pullback_of_a_picture_is_that_of_jax(distance):
+    random = np.random.default_rng(8)
+    image = pyramid(random.uniform(0, 1, (21, 34, 3)).astype(np.float32))
+    fields = map(np.asarray, image)
+    exact = Pyramid(*(t.astype(float) if t.dtype.kind == "f" else t for t in fields))  # type: ignore
+    at = Coordinates(*random.uniform(-0.7, 0.7, (3, 200)))  # some lie beyond the edge
+    spacing = np.full(200, distance)
+    cotangent = Quaternion(*random.normal(size=(4, 200)))
+    (ours,) = pullback(np, lambda xp, at: sample(xp, exact, at, spacing), (at,), cotangent)
+    with jax.enable_x64(True):
+        given = jax.tree.map(jnp.asarray, (exact, at, spacing))
+        _, pull = jax.vjp(lambda at: sample(jnp, given[0], at, given[2]), given[1])
+        (theirs,) = pull(jax.tree.map(jnp.asarray, cotangent))
+    assert ours.z is None
+    for part, wanted in zip(ours[:2], theirs[:2], strict=True):
+        np.testing.assert_allclose(part, wanted, rtol=1e-9, atol=1e-9)
+    assert (np.abs(ours.x) > 0.1).any() != np.isnan(distance)  # the last level is one colour
 
 
 FORMULAS = [
@@ -64,23 +84,38 @@ def points(size=16, samples=1):
     return scene_points(SceneConfig(size=size, samples=samples))
 
 
-def reverse_gradient(population, at, cotangent):
+def reverse_gradient(population, at, cotangent, images=(), samples=1):
     everywhere = Coordinates(*(jnp.broadcast_to(t, (len(population.length), t.size)) for t in at))
 
     def value(constant):
-        return reverse.interpret(population._replace(constant=constant), everywhere)
+        population_then = population._replace(constant=constant)
+        return reverse.interpret(population_then, everywhere, images, samples)
 
     found, pull = jax.vjp(value, population.constant)
     return found, pull(cotangent)[0]
 
 
-def test_native_and_jax_reverse_mode_agree(monkeypatch):
-    population = free_constants(encode(FORMULAS, 32))
-    at = points(size=20)  # 400 points: the last tile is not full
-    cotangent = jax.random.normal(jax.random.key(0), (len(FORMULAS), 4, 400))
-    native = reverse_gradient(population, at, cotangent)
+PICTURES = tuple(
+    pyramid(np.random.default_rng(size).random((size, 29, 3), np.float32), whole=size > 20)
+    for size in (16, 33)
+)
+PICTURE_FORMULAS = [
+    "( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )",
+    "( * image2 ( q 1 0.2 0.3 0.1 ) )",
+    "( subst ( * x_iy ( q 1.3 0.5 0 0 ) ) ( + image3 ( * image1 ( isin image2 ) ) ) )",
+    "( subst ( * ( q 0.02 0.01 0 0.03 ) image2 ) ( subst ( * x_iy ( q 9 1 0 0 ) ) image1 ) )",
+]
+
+
+@pytest.mark.parametrize(("texts", "images"), [(FORMULAS, ()), (PICTURE_FORMULAS, PICTURES)])
+def test_native_and_jax_reverse_mode_agree(texts, images, monkeypatch):
+    population = free_constants(encode(texts, 32))
+    at = points(size=10, samples=2)  # 400 points: the last tile is not full
+    cotangent = jax.random.normal(jax.random.key(0), (len(texts), 4, 400))
+    native = reverse_gradient(population, at, cotangent, images, 4)
     monkeypatch.setattr(reverse, "_implementation", lambda: reverse_xla)
-    plain = reverse_gradient(population, at, cotangent)
+    plain = reverse_gradient(population, at, cotangent, images, 4)
+    assert all(np.abs(part).max(axis=(1, 2)).min() > 0.1 for part in plain)
     for ours, theirs in zip(native, plain, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
 
@@ -112,7 +147,7 @@ def test_pictures_are_those_of_render():
 
 
 def test_a_formula_that_reads_a_picture():
-    """Its constants' gradients agree with differences, and a trace with reverse mode."""
+    """A trace agrees with reverse mode, and pictures with those of `render`."""
     photograph = np.random.default_rng(0).uniform(0.2, 0.8, (64, 64, 3)).astype(np.float32)
     images = (pyramid(photograph, whole=True),)
     population = encode(["( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )"])

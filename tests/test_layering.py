@@ -17,7 +17,7 @@ ORDER = [
     | {"interpreter.pullback", "interpreter.writer", "training.augmentation"},
     {"program", "bindings", "video", "nets.cifar", "nets.squeezenet", "goals", "scene"},
     {"values", "variation", "interpreter.reference", "nets.weights", "objective", "formula_files"}
-    | {"interpreter.trace", "polish.pixels"},
+    | {"interpreter.trace", "interpreter.pictures", "polish.pixels"},
     {"start_from", "tape", "wish", "interpreter.reverse_xla"},
     {"interpreter.codegen", "interpreter.codegen_reverse"},
     {"interpreter.native", "interpreter.packing", "interpreter.xla", "algorithms.base"},

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evojax_art.images import pyramid
 from evojax_art.program import encode
 from evojax_art.render import evaluate, render
 
@@ -22,7 +23,12 @@ from evojax_art.interpreter import ffi, native
 from evojax_art.interpreter.simd import Simd, Vector
 
 WIDTH = 8
-FUNCTIONS = ("exp", "log", "sin", "floor", "sqrt")
+FUNCTIONS = ("exp", "exp2", "log", "log2", "sin", "floor", "sqrt")
+PICTURES = tuple(
+    pyramid(np.random.default_rng(whole).random((9, 14, 3), np.float32), whole)
+    for whole in (False, True)
+)
+TWIRLED = "( subst ( * x_iy ( exp x_iy ) ) ( * image1 ( rolL image2 ) ) )"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +80,20 @@ def test_log(functions):
     assert np.isnan(edges[3])
 
 
+def test_powers_of_two(functions):
+    t = np.linspace(-126, 127, 10_000, dtype=np.float32)
+    np.testing.assert_allclose(functions["exp2"](t), np.exp2(t.astype(float)), rtol=2e-7)
+    whole = np.arange(-126, 128, dtype=np.float32)
+    powers = np.exp2(whole.astype(float))
+    np.testing.assert_array_equal(functions["exp2"](whole)[:254], powers)
+    np.testing.assert_array_equal(functions["log2"](powers)[:254], whole)
+    t = np.geomspace(1e-37, 3e38, 10_000, dtype=np.float32)
+    np.testing.assert_allclose(functions["log2"](t), np.log2(t.astype(float)), rtol=2e-7, atol=3e-7)
+    edges = functions["log2"]([0.0, np.inf, np.nan, 1.0, 2.0, 0.5, 4.0, 1.0])
+    np.testing.assert_array_equal(edges, [-np.inf, np.inf, np.nan, 0, 1, -1, 2, 0])
+    assert np.isnan(functions["exp2"]([np.nan] * WIDTH)).all()
+
+
 def test_sin(functions):
     for largest in (1, 100, 1e4, 1e8, 1e9, 1e12, 3e38):
         t = np.linspace(-largest, largest, 10_000).astype(np.float32)
@@ -93,12 +113,14 @@ def test_floor_and_root(functions):
 
 @pytest.mark.parametrize(("height", "width", "samples"), [(1, 1, 1), (5, 7, 3), (40, 40, 1)])
 def test_pictures_do_not_hang_on_the_division_of_the_work(height, width, samples, monkeypatch):
-    formulas = ["( exp x_iy_jx_ky )", "x", "( * ( iexp ( + i j ) ) ( isin y_k ) )"]
+    formulas = ["( exp x_iy_jx_ky )", TWIRLED, "( * ( iexp ( + i image1 ) ) ( isin y_k ) )"]
     pictures = []
     for threads in (1, 2, 7):
         monkeypatch.setattr(native, "num_cores", lambda threads=threads: threads)
-        together = render(encode(formulas, 16), height, width, samples=samples)
-        alone = render(encode(formulas[2:], 16), height, width, samples=samples)
+        together, alone = (
+            render(encode(some, 16), height, width, samples=samples, images=PICTURES)
+            for some in (formulas, formulas[2:])
+        )
         assert together.shape == (3, height, width, 3)
         pictures.append(np.concatenate([together, alone]))
     np.testing.assert_array_equal(pictures[0], pictures[1])
@@ -112,6 +134,28 @@ def test_renders_can_be_vmapped():
     together = jax.vmap(lambda z: render(population, 4, 4, z))(times)
     for z, pictures in zip(times, together, strict=True):
         np.testing.assert_array_equal(pictures, render(population, 4, 4, z))
+
+
+def test_renders_can_be_vmapped_over_pictures():
+    population = encode([TWIRLED, "( + ( * x_k y ) image2 )"], 16)
+    batch = jax.tree.map(lambda *fields: jnp.stack(fields), *PICTURES)
+    times = jnp.array([0.0, 0.25])
+    together = jax.vmap(
+        lambda z, image: render(population, 6, 7, z, samples=2, images=(image, PICTURES[1]))
+    )(times, batch)
+    for z, image, pictures in zip(times, PICTURES, together, strict=True):
+        alone = render(population, 6, 7, z, samples=2, images=(image, PICTURES[1]))
+        np.testing.assert_array_equal(pictures, alone)
+    assert np.abs(together[0, 0] - together[1, 0]).max() > 0.1
+
+
+def test_no_picture_is_copied():
+    """A photograph may have hundreds of megabytes; compiled code takes it where it is."""
+    image = PICTURES[0]._replace(texels=jnp.zeros((1 << 20, 3)))
+    population = encode([TWIRLED], 16)
+    draw = jax.jit(lambda image: render(population, 8, 8, images=(image, image)))
+    compiled = draw.lower(image).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < image.texels.nbytes / 10
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86's control register")
@@ -136,12 +180,13 @@ def test_threads_that_flush_denormals_compute_the_same():
 
 
 def test_widths_of_vectors_agree(monkeypatch):
-    population = encode(["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )"], 16)
+    texts = ["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )", TWIRLED]
+    population = encode(texts, 16)
     pictures = []
     for width in (4, 8, 16):
         monkeypatch.setattr(native, "_width", lambda width=width: width)
         native.code_of.cache_clear()
-        pictures.append(np.asarray(evaluate(population, 9, 9)))
+        pictures.append(np.asarray(evaluate(population, 9, 9, images=PICTURES)))
     native.code_of.cache_clear()
     np.testing.assert_array_equal(pictures[0], pictures[1])
     np.testing.assert_array_equal(pictures[0], pictures[2])

@@ -20,9 +20,9 @@ _GROUP = 1 << 14  # formulas lowered at a time,
 _CACHED_GROUP = 1024  # and on a CPU, whose cache should hold them
 
 
-def best_elsewhere() -> Literal["pallas", "lockstep"]:
+def best_elsewhere(with_pictures: bool) -> Literal["pallas", "lockstep"]:
     """What "best" means on this process's accelerator."""
-    if jax.default_backend() != "gpu":
+    if jax.default_backend() != "gpu" or with_pictures:
         return "lockstep"
     from evojax_art.interpreter import pallas
 
@@ -52,7 +52,7 @@ def interpret(
             `interpreter.xla`; "best" is the first of these that the platform has.
         dtype: of the result; the arithmetic is float32.
         images: pictures that formulas read, slot by slot; the leaf of a slot without one is 0. With
-            pictures "best" is plain JAX.
+            pictures "best" on a GPU is plain JAX.
         separately: every sample on its own, in the order of `at`, instead of their mean.
 
     Returns:
@@ -66,24 +66,28 @@ def interpret(
             f"unknown implementation {implementation!r}; there are "
             f"{', '.join(get_args(Implementation))}"
         )
-    if images and implementation in ("native", "pallas"):
+    if images and implementation == "pallas":
         raise InputError(
             f"implementation {implementation!r} cannot read pictures; leave it out, or take 'xla'"
         )
     # Where there is nothing but a CPU, nothing else need be traced.
     only_cpu = jax.default_backend() == "cpu"
     on_cpu = on_accelerator = implementation
-    if implementation == "best" and not images:
-        on_cpu, on_accelerator = ("native" if only_cpu else "switch"), best_elsewhere()
-    elif implementation in ("best", "xla"):
+    if implementation == "best":
+        on_cpu, on_accelerator = ("native" if only_cpu else "switch"), best_elsewhere(bool(images))
+    elif implementation == "xla":
         on_cpu, on_accelerator = "switch", "lockstep"
 
     together = 1 if separately else samples
 
     def by(name: str) -> Callable[..., Float[Array, "P N C"]]:
         interpret_fn = _INTERPRETERS[name]
-        if name in ("native", "pallas"):
+        if name == "pallas":
             return lambda tapes, at, images: interpret_fn(tapes, at, kept, together, dtype)
+        if name == "native":
+            return lambda tapes, at, images: interpret_fn(
+                tapes, at, kept, together, dtype, images, samples
+            )
         return lambda tapes, at, images: _plain(
             interpret_fn, tapes, at, kept, together, dtype, images, samples
         )
@@ -103,10 +107,10 @@ def lower_all(population: Program) -> Tape:
 
 # The modules are imported where they are used: a GPU's machine need not have LLVM, and Pallas takes
 # half a second, which a CPU need not spend.
-def _native(tapes, at, kept, samples, dtype):
+def _native(tapes, at, kept, together, dtype, images, samples):
     from evojax_art.interpreter import native
 
-    return native.interpret(tapes, at, kept, samples).astype(dtype)
+    return native.interpret(tapes, at, kept, together, images, samples).astype(dtype)
 
 
 def _pallas(tapes, at, kept, samples, dtype):

@@ -10,14 +10,15 @@ range and for each formula of a range, with some lanes per vector, does
             switch (opcode): for each vector: registers[target] = op(registers[first], ...)
         for each vector of pixels: output = the mean over the pixel's samples of what is kept
 
-Both take pointers, by name in `POINTERS`, to a tape's fields, the coordinates, the output, and room
-for registers, each `[4, tile]`; and the int64s of `COUNTS`.
+Both take pointers, by name in `POINTERS`, to a tape's fields, the coordinates, the pictures' table
+(see `pictures`), the output, and room for registers, each `[4, tile]`; and the int64s of `COUNTS`.
 """
 
 from typing import Any
 
 from llvmlite import ir
 
+from evojax_art.interpreter import pictures
 from evojax_art.interpreter.simd import Vector
 from evojax_art.interpreter.writer import Source, Writer
 from evojax_art.ops import (
@@ -36,9 +37,9 @@ from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
 from evojax_art.values import UNWRAPPED
 
 FUNCTIONS = ("interpret", "fold")
-POINTERS = (*Tape._fields, *Coordinates._fields, "output", "registers")
+POINTERS = (*Tape._fields, *Coordinates._fields, "images", "output", "registers")
 _RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
-COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "samples", "kind")
+COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "samples", "kind", "per_pixel")
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
@@ -114,7 +115,7 @@ class _Interpreter(Writer):
             ):
                 point = builder.add(start, lane)
                 here = Coordinates(*(self.load(arguments[axis], point) for axis in "xyz"))
-                value = op.fn(self.simd, here)
+                value = self._leaf(op, here, here)
                 self.store_register(_I64(register_index), lane, value)
 
     def _instruction(self, place: Any) -> None:
@@ -142,9 +143,13 @@ class _Interpreter(Writer):
         operands: list[Any] = [self.load_register(index, lane) for index in registers]
         if op.reads_coordinates:
             unwrapped = self.builder.icmp_unsigned("==", second, _I64(UNWRAPPED))
-            frame = frame_coordinates(self.simd, operands[0], Vector(self.simd, unwrapped))
-            operands = [frame]
+            here = frame_coordinates(self.simd, operands[0], Vector(self.simd, unwrapped))
+            return self._leaf(op, here, Coordinates(*operands[0][:3]))
         return op.fn(self.simd, *operands)
+
+    def _leaf(self, op: Op, at: Coordinates, unwrapped: Coordinates) -> Quaternion:
+        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
+        return pictures.leaf_value(self.simd, op, images, at, unwrapped, samples)
 
     def _finish(self, formula: Any, tile: Any) -> None:
         """Writes what is kept of a formula's value on a tile."""

@@ -10,7 +10,7 @@ Both functions take some formulas on some tiles and go, node by node, over a pro
 An operand is a node; the first of a coordinate leaf is its frame, the second `UNWRAPPED` where that
 is read as it is, and behind all nodes stands the picture's own frame. Registers hold the values,
 `capacity + 1` of them, and behind those as many cotangents. An op's pullback is derived from its
-row of the op table (`pullback`).
+row of the op table (`pullback`), a picture's from its definition (`pictures`).
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from evojax_art.interpreter import pictures
 from evojax_art.interpreter.pullback import pullback
 from evojax_art.interpreter.simd import Vector
 from evojax_art.interpreter.trace import LARGEST_COTANGENT
@@ -36,9 +37,9 @@ from evojax_art.values import UNWRAPPED
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
-POINTERS = (*NODES, *Coordinates._fields, "cotangent", "output", "registers")
+POINTERS = (*NODES, *Coordinates._fields, "cotangent", "images", "output", "registers")
 _RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
-COUNTS = (*_RANGES, "num_tiles", "capacity", "tile")
+COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "per_pixel")
 EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, *FRAMING))
 _I64 = ir.IntType(64)
 
@@ -133,7 +134,10 @@ class _Reverse(Writer):
                     self._hand_on(self.load_index("second", place), lane, due)
                     return
                 operands = self._operands(op, place, lane)
-                cotangents = pullback(self.simd, op, operands, due)
+                if op.arity:
+                    cotangents = pullback(self.simd, op.fn, operands, due)
+                else:
+                    cotangents = [self._leaf(pictures.leaf_pullback, op, operands, due)]
                 for name, cotangent in zip(("first", "second"), cotangents, strict=False):
                     self._hand_on(self.load_index(name, place), lane, cotangent)
 
@@ -158,16 +162,25 @@ class _Reverse(Writer):
             return self.constants(place)
         if op.opcode in FRAMING:
             return self.load_register(self.load_index("second", place), lane)
-        return op.fn(self.simd, *self._operands(op, place, lane))
+        operands = self._operands(op, place, lane)
+        if op.arity:
+            return op.fn(self.simd, *operands)
+        return self._leaf(pictures.leaf_value, op, operands)
 
     def _operands(self, op: Op, place: Any, lane: Any) -> tuple[Any, ...]:
-        """What an op's function takes: values, or for a leaf the coordinates."""
+        """What an op's function takes: values, or for a leaf where it is, wrapped and not."""
         first, second = (self.load_index(name, place) for name in ("first", "second"))
         if op.arity:
             return tuple(self.load_register(index, lane) for index in (first, second)[: op.arity])
         frame = self.load_register(first, lane)
         unwrapped = self.builder.icmp_signed("==", second, _I64(UNWRAPPED))
-        return (frame_coordinates(self.simd, frame, Vector(self.simd, unwrapped)),)
+        here = frame_coordinates(self.simd, frame, Vector(self.simd, unwrapped))
+        return here, Coordinates(*frame[:3])
+
+    def _leaf(self, leaf_fn: Callable[..., Any], op: Op, operands: Any, *due: Quaternion) -> Any:
+        """What a function of `pictures` makes of a leaf."""
+        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
+        return leaf_fn(self.simd, op, images, *operands, samples, *due)
 
     def _hand_on(self, node: Any, lane: Any, cotangent: Any) -> None:
         """Adds to a node's cotangent, what is not wild; None adds nothing."""

@@ -11,10 +11,10 @@ core. A tile's registers, 4 kB each at 256 points, stay in the first two levels 
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise, product
+from itertools import chain, islice, pairwise, product
 from typing import Any
 
 import jax
@@ -24,7 +24,8 @@ from jaxtyping import Array, Float
 from llvmlite import binding
 
 from evojax_art.cores import num_cores
-from evojax_art.interpreter import codegen
+from evojax_art.images import Pyramid
+from evojax_art.interpreter import codegen, pictures
 from evojax_art.interpreter.ffi import register
 from evojax_art.interpreter.writer import Source
 from evojax_art.ops import KEPT, Coordinates, Keep, num_kept
@@ -34,10 +35,18 @@ _TARGET = "evojax_art_interpret"
 _TASKS_PER_THREAD = 4  # so that no thread waits long for the slowest
 
 
-def interpret(tapes: Tape, at: Coordinates, kept: Keep, samples: int) -> Float[Array, "P N C"]:
+def interpret(
+    tapes: Tape,
+    at: Coordinates,
+    kept: Keep,
+    samples: int,
+    images: Sequence[Pyramid] = (),
+    per_pixel: int = 1,
+) -> Float[Array, "P N C"]:
     """Interprets a population on a CPU; arguments and result as for `interpreter.api.interpret`.
 
-    Tiles and their pixels must be multiples of `LANES`.
+    Tiles and their pixels must be multiples of `LANES`. The result is averaged over `samples`
+    points, while pictures are read as with `per_pixel` points of a pixel.
     """
     num_tiles, tile = at.x.shape
     register(_TARGET, _run)
@@ -45,12 +54,17 @@ def interpret(tapes: Tape, at: Coordinates, kept: Keep, samples: int) -> Float[A
     shape = (tapes.opcode.shape[0], num_tiles * (tile // samples), num_kept(kept))
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGET, result, vmap_method="sequential")
-    return call(*tapes, *at, samples=np.int64(samples), kind=np.int64(KEPT.index(kept)))
+    counts = {"samples": samples, "kind": KEPT.index(kept), "per_pixel": per_pixel}
+    attributes = {name: np.int64(count) for name, count in counts.items()}
+    return call(*tapes, *at, *chain(*images), **attributes)
 
 
 def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, Any]) -> None:
     """The target: splits the work and waits for it."""
-    tapes, at = Tape(*operands[:-3]), Coordinates(*operands[-3:])
+    given = iter(operands)
+    tapes = Tape(*islice(given, len(Tape._fields)))
+    at = Coordinates(*islice(given, len(Coordinates._fields)))
+    table = pictures.table(list(given))
     num_formulas = len(tapes.length)
     num_tiles = len(at.x)
     num_threads = num_cores()
@@ -60,36 +74,36 @@ def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, A
         size = NUM_LEAVES + tapes.opcode.shape[1]
         anywhere = Coordinates(*np.zeros((3, 1, LANES), np.float32))
         ranges = pairwise(bounds(num_formulas, num_threads))
-        _call(code["fold"], size, tapes, anywhere, results[0], attributes, [(0, 1)], list(ranges))
+        arrays = [*tapes, *anywhere, pictures.table([]), results[0]]
+        _call(code["fold"], size, arrays, attributes, [(0, 1)], list(ranges))
     # Rather tiles than formulas: a tile's leaves are made for each range of formulas.
     num_tasks = num_threads * _TASKS_PER_THREAD
     tiles = list(pairwise(bounds(num_tiles, num_tasks)))
     formulas = list(pairwise(bounds(num_formulas, -(-num_tasks // len(tiles)))))
     size = tapes.num_registers
-    _call(code["interpret"], size, tapes, at, results[0], attributes, tiles, formulas)
+    arrays = [*tapes, *at, table, results[0]]
+    _call(code["interpret"], size, arrays, attributes, tiles, formulas)
 
 
 def _call(
     function: Callable[..., None],
     num_registers: int,
-    tapes: Tape,
-    at: Coordinates,
-    output: np.ndarray,
+    arrays: list[np.ndarray],
     attributes: dict[str, Any],
     tiles: list[tuple[int, int]],
     formulas: list[tuple[int, int]],
 ) -> None:
     """Calls compiled code for all ranges of tiles and of formulas."""
-    num_tiles, tile = at.x.shape
-    arrays: list[Any] = [*tapes, *at, output]
+    by_name = dict(zip(codegen.POINTERS, arrays, strict=False))
+    capacity, (num_tiles, tile) = by_name["opcode"].shape[1], by_name["x"].shape
     addresses = [array.ctypes.data for array in arrays]
 
     def task(ranges: tuple[tuple[int, int], tuple[int, int]]) -> None:
         function(
             *addresses,
             scratch(num_registers * 4 * tile),
-            *(*ranges[0], *ranges[1], num_tiles, tapes.opcode.shape[1], tile),
-            *(attributes["samples"], attributes["kind"]),
+            *(*ranges[0], *ranges[1], num_tiles, capacity, tile),
+            *(attributes[name] for name in ("samples", "kind", "per_pixel")),
         )
 
     # On threads of our own even where it is one task: the code changes how its thread rounds.

@@ -1,7 +1,7 @@
 """Values and pullbacks of programs on a CPU, as native code on all cores; see `codegen_reverse`."""
 
 from functools import partial
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import Any
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from evojax_art.interpreter import codegen_reverse, native
+from evojax_art.images import Pyramid
+from evojax_art.interpreter import codegen_reverse, native, pictures
 from evojax_art.interpreter.ffi import register
 from evojax_art.ops import Coordinates
 from evojax_art.program import Program
@@ -23,6 +24,8 @@ def value(
     first: Int[Array, "P L"],
     second: Int[Array, "P L"],
     at: Coordinates,
+    images: tuple[Pyramid, ...] = (),
+    samples: int = 1,
 ) -> Float[Array, "P 4 N T"]:
     """Values of P programs.
 
@@ -31,10 +34,13 @@ def value(
         first: of each node its left or only operand, for a leaf its frame; L is the picture's own.
         second: its right operand, for a leaf `UNWRAPPED` where its frame is read as it is, or 0.
         at: coordinates, each [P, N, T]; T a multiple of 16.
+        images: pictures that formulas read.
+        samples: points of a pixel.
     """
     shape = (at.x.shape[0], 4, *at.x.shape[1:])
     nothing = jnp.zeros(1, jnp.float32)
-    return _call("value", shape, program, first, second, at, nothing)
+    given = (*_nodes(program, first, second), *at, nothing, *chain(*images))
+    return _call("value", shape, given, samples)
 
 
 def pullback(
@@ -43,26 +49,33 @@ def pullback(
     second: Int[Array, "P L"],
     at: Coordinates,
     cotangent: Float[Array, "P 4 N T"],
+    images: tuple[Pyramid, ...] = (),
+    samples: int = 1,
 ) -> Float[Array, "P L 4"]:
     """The cotangents of their constants; arguments as for `value`, and those of the values."""
     shape = (*at.x.shape[:2], program.capacity, 4)
-    return _call("pullback", shape, program, first, second, at, cotangent).sum(axis=1)
+    given = (*_nodes(program, first, second), *at, cotangent, *chain(*images))
+    return _call("pullback", shape, given, samples).sum(axis=1)
 
 
-def _call(name: str, shape: tuple[int, ...], program: Program, first, second, at, cotangent):
+def _nodes(program: Program, first: Array, second: Array) -> tuple[Array, ...]:
+    return program.opcode, first, second, program.constant, program.length
+
+
+def _call(name: str, shape: tuple[int, ...], given: tuple[Array, ...], samples: int) -> Array:
     register(_TARGETS[name], partial(_run, name))
     native.code_of(codegen_reverse.SOURCE)  # starts compiling it while XLA compiles the rest
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGETS[name], result, vmap_method="sequential")
-    return call(program.opcode, first, second, program.constant, program.length, *at, cotangent)
+    return call(*given, per_pixel=np.int64(samples))
 
 
 def _run(
     name: str, operands: list[Any], results: list[np.ndarray], attributes: dict[str, Any]
 ) -> None:
     """The target: splits the work and waits for it."""
-    del attributes
-    arrays = [*operands, results[0]]
+    count = codegen_reverse.POINTERS.index("images")
+    arrays = [*operands[:count], pictures.table(operands[count:]), results[0]]
     opcode, at_x = operands[0], operands[5]
     num_formulas, capacity = opcode.shape
     _, num_tiles, tile = at_x.shape
@@ -73,7 +86,8 @@ def _run(
 
     def task(piece: tuple[tuple[int, int], tuple[int, int]]) -> None:
         registers = native.scratch(2 * (capacity + 1) * 4 * tile)
-        function(*addresses, registers, *piece[0], *piece[1], num_tiles, capacity, tile)
+        counts = (num_tiles, capacity, tile, attributes["per_pixel"])
+        function(*addresses, registers, *piece[0], *piece[1], *counts)
 
     tiles = pairwise(native.bounds(num_tiles, 4))
     formulas = pairwise(native.bounds(num_formulas, num_formulas))

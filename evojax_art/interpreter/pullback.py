@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import pi
 from typing import Any
 
-from evojax_art.ops import Op, Quaternion
+from evojax_art.ops import Quaternion
 
 PullFn = Callable[[Any], Any]
 
@@ -123,9 +123,12 @@ class Recorder:
     def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
         """The cotangent goes to the side that was taken."""
         xp = self.xp
+        value = xp.where(condition, _plain(then), _plain(otherwise))
+        if not isinstance(then, Recorded) and not isinstance(otherwise, Recorded):
+            return value
         return Recorded(
             self,
-            xp.where(condition, _plain(then), _plain(otherwise)),
+            value,
             (then, lambda t: xp.where(condition, t, xp.zeros_like(t))),
             (otherwise, lambda t: xp.where(condition, xp.zeros_like(t), t)),
         )
@@ -163,8 +166,14 @@ class Recorder:
         xp = self.xp
         return Recorded(self, xp.sin(t.value), (t, lambda c: c * xp.sin(t.value + pi / 2)))
 
-    def _chosen(self, value: Any, s: Any, t: Any) -> Recorded:
+    def log2(self, t: Any) -> Any:
+        """Of what has no gradient."""
+        return self.xp.log2(t)
+
+    def _chosen(self, value: Any, s: Any, t: Any) -> Any:
         xp = self.xp
+        if not isinstance(s, Recorded) and not isinstance(t, Recorded):
+            return value
 
         def share(of: Any) -> PullFn:
             taken = value == _plain(of)
@@ -174,12 +183,14 @@ class Recorder:
         return Recorded(self, value, (s, share(s)), (t, share(t)))
 
 
-def pullback(xp: Any, op: Op, operands: tuple[Any, ...], cotangent: Quaternion) -> list[Any]:
+def pullback(
+    xp: Any, fn: Callable[..., Quaternion], operands: tuple[Any, ...], cotangent: Quaternion
+) -> list[Any]:
     """The cotangents of an op's operands.
 
     Args:
         xp: the namespace of all arrays.
-        op: not a structural one, nor a constant leaf.
+        fn: the op's function; not of a structural one, nor of a constant leaf.
         operands: `Quaternion`s, or for a leaf the `Coordinates`.
         cotangent: of the op's value.
 
@@ -190,7 +201,7 @@ def pullback(xp: Any, op: Op, operands: tuple[Any, ...], cotangent: Quaternion) 
     inputs = [
         type(operand)(*(Recorded(recorder, part) for part in operand)) for operand in operands
     ]
-    for part, due in zip(op.fn(recorder, *inputs), cotangent, strict=True):
+    for part, due in zip(fn(recorder, *inputs), cotangent, strict=True):
         if isinstance(part, Recorded):
             _receive(part, due)
     for made in reversed(recorder.record):

@@ -4,8 +4,8 @@ Forward, node by node, each value goes to its own place. Backward, from the root
 the cotangent of its value becomes those of its operands or constant. One compiled function serves
 every program of a capacity, so a population's constants can be polished on the device, and a
 formula of any length without waiting for a compiler. On a CPU that is native code
-(`native_reverse`), elsewhere, and where formulas read pictures, plain JAX (`reverse_xla`).
-Gradients are finite by the rule of `trace`.
+(`native_reverse`), elsewhere plain JAX (`reverse_xla`). Gradients are finite by the rule of
+`trace`.
 
 Nothing is shared between nodes: a constant that is equal to another now may not be so tomorrow.
 """
@@ -38,12 +38,8 @@ def interpret(
         images: pictures that formulas read, see `images`.
         samples: points of a pixel.
     """
-    tiles, num_points = _in_tiles(at, images)
-    operands = _operands(population)
-    if images:
-        values = reverse_xla.value(population, *operands, tiles, images, samples)
-    else:
-        values = _implementation().value(population, *operands, tiles)
+    tiles, num_points = _in_tiles(at)
+    values = _implementation().value(population, *_operands(population), tiles, images, samples)
     return values.reshape(*values.shape[:2], -1)[..., :num_points]
 
 
@@ -54,15 +50,12 @@ def _with_residuals(population: Program, at: Coordinates, images, samples: int):
 
 def _backward(samples: int, residuals, cotangent: Float[Array, "P 4 T"]):
     population, at, images = residuals
-    tiles, num_points = _in_tiles(at, images)
+    tiles, num_points = _in_tiles(at)
     padding = tiles.x.shape[1] * tiles.x.shape[2] - num_points
     padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, padding)))
     cotangent = padded.reshape(*padded.shape[:2], *tiles.x.shape[1:])
     given = (population, *_operands(population), tiles)
-    if images:
-        constants = reverse_xla.pullback(*given, cotangent, images, samples)
-    else:
-        constants = _implementation().pullback(*given, cotangent)
+    constants = _implementation().pullback(*given, cotangent, images, samples)
     return Program(None, constants, None), None, None  # pyright: ignore
 
 
@@ -87,11 +80,10 @@ def _operands(population: Program) -> tuple[Int[Array, "P L"], Int[Array, "P L"]
     return jnp.where(leaf, frame, nodes.left), jnp.where(leaf, unwrapped, nodes.right)
 
 
-def _in_tiles(at: Coordinates, images: tuple[Pyramid, ...]) -> tuple[Coordinates, int]:
+def _in_tiles(at: Coordinates) -> tuple[Coordinates, int]:
     """Coordinates [P, N, T], the last points repeated to fill the last tile; and how many count."""
     num_formulas, num_points = at.x.shape
-    implementation = reverse_xla if images else _implementation()
-    tile = min(implementation.TILE, -(-num_points // _LANES) * _LANES)
+    tile = min(_implementation().TILE, -(-num_points // _LANES) * _LANES)
     padding = -num_points % tile
     padded = (jnp.pad(t, ((0, 0), (0, padding)), mode="edge") for t in at)
     return Coordinates(*(t.reshape(num_formulas, -1, tile) for t in padded)), num_points

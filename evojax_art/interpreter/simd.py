@@ -1,12 +1,13 @@
 """An array namespace whose arrays are vectors of machine registers.
 
-The functions of `ops` take their array namespace as an argument. Given this one, they write LLVM
-instructions instead of computing: an operand is a `Vector` of a few float32 lanes, and what a
-function returns is the code that computes it. So the native interpreter has the same op table as
-all others.
+The functions of `ops` and `images` take their array namespace as an argument. Given this one, they
+write LLVM instructions instead of computing: an operand is a `Vector` of a few float32 lanes, and
+what a function returns is the code that computes it. So the native interpreter has the same op
+table as all others.
 
 `exp`, `log` and `sin` are polynomials, because LLVM has no vector form of them; each is within
-about 2e-7 of the exact value, relative for `exp`, absolute for `sin` and (near 1) `log`.
+about 2e-7 of the exact value, relative for `exp`, absolute for `sin` and (near 1) `log`. Powers and
+logarithms to the base 2 are exact where the exponent is whole.
 """
 
 import math
@@ -44,7 +45,8 @@ class Vector:
         builder = self.simd.builder
         # Every comparison with NaN is false, but for "not equal".
         compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
-        return Vector(self.simd, compare(sign, self.value, self.simd.lift(other).value))
+        left, right = (self.simd.lift(t).value for t in (self, other))
+        return Vector(self.simd, compare(sign, left, right))
 
     def __add__(self, other):
         return self._emit("fadd", other)
@@ -93,11 +95,35 @@ class Vector:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __rpow__(self, other):
+        return self.simd.exp2(self * math.log2(other))
+
     def __and__(self, other):
         return self._emit("and_", other)
 
     def __or__(self, other):
         return self._emit("or_", other)
+
+    def astype(self, dtype: Any) -> "Whole":
+        """What is whole already, as int32: there is no other type."""
+        del dtype
+        return Whole(self.simd, self.simd.builder.fptosi(self.value, self.simd.int_type))
+
+
+class Whole(Vector):
+    """Lanes of int32; where they meet floats, and in quotients and powers, they become floats."""
+
+    dtype = np.dtype(np.int32)
+
+    def _emit(self, name: str, other: Any, *, swap: bool = False) -> Any:
+        simd = self.simd
+        if name == "fdiv" or not isinstance(other, Whole | int):
+            return simd.lift(self)._emit(name, other, swap=swap)
+        left = self.value
+        right = simd.integers(other) if isinstance(other, int) else other.value
+        if swap:
+            left, right = right, left
+        return Whole(simd, getattr(simd.builder, name.removeprefix("f"))(left, right))
 
 
 class Simd:
@@ -112,17 +138,44 @@ class Simd:
         self.builder = builder
         self.width = width
         self.float_type = ir.VectorType(_F32, width)
-        self._int_type = ir.VectorType(_I32, width)
+        self.int_type = ir.VectorType(_I32, width)
 
     def spread(self, scalar: Any) -> Vector:
-        """A float32 that is known only at run time, in every lane."""
-        undefined = ir.Constant(self.float_type, ir.Undefined)
+        """A float32 or int32 that is known only at run time, in every lane."""
+        is_float = scalar.type == _F32
+        undefined = ir.Constant(self.float_type if is_float else self.int_type, ir.Undefined)
         single = self.builder.insert_element(undefined, scalar, _I32(0))
-        return Vector(self, self.builder.shuffle_vector(single, undefined, self._integers(0)))
+        value = self.builder.shuffle_vector(single, undefined, self.integers(0))
+        return (Vector if is_float else Whole)(self, value)
 
     def lift(self, value: "Vector | float") -> Vector:
-        """A number as a vector of equal lanes; vectors as they are."""
+        """A number as a vector of equal lanes; vectors as they are, of floats."""
+        if isinstance(value, Whole):
+            return Vector(self, self.builder.sitofp(value.value, self.float_type))
         return value if isinstance(value, Vector) else self._splat(float(value))
+
+    def integers(self, value: int) -> ir.Constant:
+        """The number in every lane."""
+        return ir.Constant(self.int_type, [value] * self.width)
+
+    def load_each(self, pointer: Any, places: Whole, kind: Any) -> Vector:
+        """What stands at some places of an array of float32 or int32.
+
+        Lane by lane: the gathers that CPUs have are no faster, and LLVM's change with its versions.
+        """
+        builder = self.builder
+        is_float = kind == _F32
+        value = ir.Constant(self.float_type if is_float else self.int_type, ir.Undefined)
+        for lane in map(_I32, range(self.width)):
+            place = builder.sext(builder.extract_element(places.value, lane), _I64)
+            address = builder.gep(pointer, [place], source_etype=kind)
+            value = builder.insert_element(value, builder.load(address, typ=kind), lane)
+        return (Vector if is_float else Whole)(self, value)
+
+    def to_neighbour(self, t: Vector) -> Vector:
+        """From each lane of a pair to the other; see `images.spacing`."""
+        order = ir.Constant(self.int_type, [lane ^ 1 for lane in range(self.width)])
+        return Vector(self, self.builder.shuffle_vector(t.value, t.value, order)) - t
 
     def full_like(self, t: Vector, value: float) -> Vector:
         """The number in every lane."""
@@ -136,9 +189,10 @@ class Simd:
         """1 in every lane."""
         return self._splat(1.0)
 
-    def where(self, condition: Vector, then: Vector, otherwise: Vector) -> Vector:
+    def where(self, condition: Vector, then: Vector, otherwise: Any) -> Vector:
         """Lane by lane, one or the other."""
-        return Vector(self, self.builder.select(condition.value, then.value, otherwise.value))
+        other = self.lift(otherwise).value
+        return Vector(self, self.builder.select(condition.value, then.value, other))
 
     def floor(self, t: Vector) -> Vector:
         """Rounded down."""
@@ -156,7 +210,7 @@ class Simd:
         """The smaller; NaN if either is."""
         return self._intrinsic("llvm.minimum", s, self.lift(t))
 
-    def clip(self, t: Vector, least: float, most: float) -> Vector:
+    def clip(self, t: Vector, least: Any, most: Any) -> Vector:
         """Limited to a range; NaN stays."""
         return self.minimum(self.maximum(t, least), most)
 
@@ -168,23 +222,44 @@ class Simd:
         high = 355 / 512
         r = self._fma(n, self._splat(-high), t)
         r = self._fma(n, self._splat(high - math.log(2)), r)
+        return self.where(t < math.inf, self._scaled_exp(r, shifted), t)  # NaN stays
+
+    def exp2(self, t: Vector) -> Vector:
+        """2^t, for t in [-126, 127]; NaN stays NaN."""
+        shifted = t + _ROUND32
+        r = (t - (shifted - _ROUND32)) * math.log(2)
+        return self.where(t < math.inf, self._scaled_exp(r, shifted), t)
+
+    def _scaled_exp(self, r: Vector, shifted: Vector) -> Vector:
+        """2^n e^r, n in the low bits of `shifted`."""
         power = self._horner(r, [1 / math.factorial(k) for k in range(8)])
-        exponent = self.builder.shl(self._bits(shifted), self._integers(23))
-        value = self._floats(self.builder.add(self._bits(power), exponent))
-        return self.where(t < math.inf, value, t)  # NaN stays
+        exponent = self.builder.shl(self._bits(shifted), self.integers(23))
+        return self._floats(self.builder.add(self._bits(power), exponent))
 
     def log(self, t: Vector) -> Vector:
         """For t that is not negative; denormals count as zero."""
-        # t = 2^n m with m in [0.7, 1.4); ln(m) = 2 artanh(s), s = (m - 1) / (m + 1).
+        n, rest = self._logarithms(t)
+        return self._log_of(t, self._fma(n, self._splat(math.log(2)), rest))
+
+    def log2(self, t: Vector) -> Vector:
+        """Likewise."""
+        n, rest = self._logarithms(t)
+        return self._log_of(t, self._fma(rest, self._splat(1 / math.log(2)), n))
+
+    def _logarithms(self, t: Vector) -> tuple[Vector, Vector]:
+        """Of the two factors of t = 2^n m with m in [0.7, 1.4): n, and ln(m)."""
+        # ln(m) = 2 artanh(s), s = (m - 1) / (m + 1).
         builder = self.builder
-        offset = self._integers(int(np.float32(math.sqrt(0.5)).view(np.int32)))
+        offset = self.integers(int(np.float32(math.sqrt(0.5)).view(np.int32)))
         bits = builder.sub(self._bits(t), offset)
-        n = Vector(self, builder.sitofp(builder.ashr(bits, self._integers(23)), self.float_type))
-        fraction = builder.and_(bits, self._integers(0x007FFFFF))
+        n = Vector(self, builder.sitofp(builder.ashr(bits, self.integers(23)), self.float_type))
+        fraction = builder.and_(bits, self.integers(0x007FFFFF))
         m = self._floats(builder.add(fraction, offset))
         s = (m - 1) / (m + 1)
-        artanh = self._horner(s * s, [2 / (2 * k + 1) for k in range(6)]) * s
-        value = self._fma(n, self._splat(math.log(2)), artanh)
+        return n, self._horner(s * s, [2 / (2 * k + 1) for k in range(6)]) * s
+
+    def _log_of(self, t: Vector, value: Vector) -> Vector:
+        """The logarithm of t, which is `value` where that is a number."""
         value = self.where(t < 2.0**-126, self._splat(-math.inf), value)
         return self.where(t < math.inf, value, t)  # infinity and NaN stay
 
@@ -205,14 +280,14 @@ class Simd:
         rest = self._call("llvm.fma", doubles, turns, splat(-low), rest)
         r = Vector(self, builder.fptrunc(rest, self.float_type))
         quarter = builder.trunc(
-            builder.bitcast(shifted, ir.VectorType(_I64, self.width)), self._int_type
+            builder.bitcast(shifted, ir.VectorType(_I64, self.width)), self.int_type
         )
         square = r * r
         sine = self._horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(5)]) * r
         cosine = self._horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(6)])
         odd = builder.trunc(quarter, ir.VectorType(ir.IntType(1), self.width))
         magnitude = self._bits(self.where(Vector(self, odd), cosine, sine))
-        sign = builder.shl(builder.and_(quarter, self._integers(2)), self._integers(30))
+        sign = builder.shl(builder.and_(quarter, self.integers(2)), self.integers(30))
         value = self._floats(builder.xor(magnitude, sign))
         magnitude = self._intrinsic("llvm.fabs", t)
         return self.where_due(
@@ -259,11 +334,8 @@ class Simd:
         rounded = float(np.float32(value))  # LLVM refuses constants that are no float32
         return Vector(self, ir.Constant(self.float_type, [rounded] * self.width))
 
-    def _integers(self, value: int) -> ir.Constant:
-        return ir.Constant(self._int_type, [value] * self.width)
-
     def _bits(self, t: Vector) -> Any:
-        return self.builder.bitcast(t.value, self._int_type)
+        return self.builder.bitcast(t.value, self.int_type)
 
     def _floats(self, bits: Any) -> Vector:
         return Vector(self, self.builder.bitcast(bits, self.float_type))
