@@ -80,7 +80,7 @@ class Pyramid(NamedTuple):
 
     def texel(self, place: Any) -> tuple[Any, Any, Any]:
         """RGB at places of `texels`."""
-        # The largest picture has 2**28 numbers, less than int32 holds.
+        # The largest picture has fewer than 2**29 numbers, which int32 can count.
         flat = self.texels.reshape(-1)  # XLA would cut out a channel of all texels
         red, green, blue = (flat[3 * place + channel] for channel in range(3))
         return red, green, blue
