@@ -228,7 +228,7 @@ def _one_line(complaint: str) -> str:
     body = lines[lines.index(next(filter(None, lines), "")) + 1 :]  # below the title
     start = next((n for n, line in enumerate(body) if line), 0)
     end = next((n for n, line in enumerate(body[start:], start) if not line), len(body))
-    message = re.sub(r"^Error parsing \w+: ", "", " ".join(body[start:end]))
+    message = re.sub(r"^Error parsing [\w.]+: ", "", " ".join(body[start:end]))
     if "Perhaps you meant:" in body:
         message += f"; did you mean {body[body.index('Perhaps you meant:') + 1]}?"
     return message or complaint.strip()
