@@ -1,5 +1,6 @@
 """What commands are asked for: classes or a layer of some network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,43 @@ class WishConfig:
             raise InputError("target: name at least one class")
         if self.guide and not self.layer:
             raise InputError("guide: say with --layer which layer of the network shall match it")
+
+    @classmethod
+    def recalled(
+        cls,
+        text: Mapping[str, str],
+        *,
+        target: tuple[str, ...] = (),
+        layer: str = "",
+        guide: Path | None = None,
+        net: str = "",
+        weights: Path | None = None,
+    ) -> "WishConfig":
+        """What a picture was bred for, as its text says (`wish`, and `net`).
+
+        Args:
+            text: of the picture; what it does not say is as by default.
+            target: in place of what it says, as the others, where there is any.
+            layer: likewise.
+            guide: likewise.
+            net: likewise.
+            weights: the network's.
+
+        Raises:
+            InputError: a guide without a layer.
+        """
+        if not (target or layer):
+            layer, names = text.get("layer", ""), text.get("target", "")
+            target = tuple(names.split(", ")) if names else ()
+            guide = guide or (Path(text["guide"]) if layer and "guide" in text else None)
+        default = cls()
+        return cls(
+            target=target or default.target,
+            layer=layer,
+            guide=guide,
+            net=net or text.get("net", "") or default.net,
+            weights=weights,
+        )
 
     @property
     def wish(self) -> dict[str, str]:

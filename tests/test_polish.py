@@ -183,6 +183,26 @@ def test_the_command(tmp_path, monkeypatch, tiny_weights, capsys):
     ]
 
 
+def test_a_picture_says_what_it_was_bred_for(tmp_path, monkeypatch, tiny_weights, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights = ["--weights", str(tiny_weights), "--size", "32"]
+    weights += ["--restarts", "1", "--climb.steps", "2", "--scene.size", "12"]
+    wishes = {"a.png": ["--target", "green", "goose"], "b.png": ["--layer", "squares:1"]}
+    for name, wish in wishes.items():
+        assert main(["polish", FORMULA, *wish, "--net", "tiny", "--out", name, *weights]) == 0
+    assert main(["polish", "a.png", "b.png", "--out", "again", *weights]) == 0
+    first, second = (read_png_text(tmp_path / "again" / f"{n:04d}.png") for n in (1, 2))
+    assert (first["target"], first["net"]) == ("green, goose", "tiny")
+    assert second["layer"] == "squares:1"
+    assert "target" not in second
+    assert main(["polish", "b.png", "--target", "red", "--out", "c.png", *weights]) == 0
+    assert read_png_text(tmp_path / "c.png")["target"] == "red"
+    capsys.readouterr()
+    assert main(["polish", "a.png", FORMULA, "--target", "nothing", "--net", "tiny", *weights]) == 2
+    assert "no class of that name" in capsys.readouterr().err
+    assert not (tmp_path / "polished").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

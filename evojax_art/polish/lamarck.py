@@ -28,7 +28,7 @@ class LamarckConfig:
 
     every: int = 0
     top: int = 8
-    steps: int = 10
+    steps: int = 20
     learning_rate: float = 0.1
 
     def __post_init__(self):
@@ -39,6 +39,13 @@ class LamarckConfig:
                 )
         if not self.learning_rate > 0:
             raise InputError(f"polish.learning_rate must be above 0, got {self.learning_rate}")
+
+    @property
+    def climb(self) -> ClimbConfig:
+        """The ascent, before the camera that judges: a few steps do more that way."""
+        still = {"shift": 0.0, "scale": 0.0, "turn": 0.0}
+        rate = self.learning_rate
+        return ClimbConfig(steps=self.steps, learning_rate=rate, coarse=0.0, **still)
 
     @property
     def evaluations(self) -> int:
@@ -61,7 +68,7 @@ def polish_best(
         judge: of the formulas.
         fixed: of the judge.
         config: which and how much.
-        key: of the cameras; the first of them stays still.
+        key: of the climb.
 
     Returns:
         The state, and the polished; the fitness of those that got no better is `EMPTY`, and their
@@ -70,9 +77,7 @@ def polish_best(
     _, nobody, unknown = nobody_polished(state, config)
     fitness, index = jax.lax.top_k(state.fitness, len(nobody))
     before = take(state.population, index)
-    climber = Climber(
-        judge, ClimbConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0)
-    )
+    climber = Climber(judge, config.climb)
     free = free_constants(before)
     climb = climber.init(free, (fitness, unknown))  # known since they were born
     climb = climber.climb(climb, fixed, key, config.steps, coarse=False)
