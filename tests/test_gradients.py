@@ -138,7 +138,7 @@ def test_gradient_of_the_objective_against_central_differences(in_jax):
     """50 random formulas in float64, along a random direction in all their constants."""
     growth = GrowthConfig(max_depth=6)
     keys = jax.random.split(jax.random.key(5), 400)
-    population = jax.vmap(lambda key: grow(key, 32, growth))(keys)
+    population = jax.jit(jax.vmap(lambda key: grow(key, 32, growth)))(keys)
     opcode = np.asarray(free_constants(population).opcode)
     unsmooth = [BY_NAME[name].opcode for name in ("floor", "mod")]
     usable = (opcode == CONSTANT).any(1) & ~np.isin(opcode, unsmooth).any(1)
