@@ -50,24 +50,22 @@ def _compile_once(tmp_path_factory):
         jax.config.update(name, value)
 
 
-# What these test are the numbers that optimised code computes, to a few units in the last place.
+# These test the numbers that optimised code computes, to a few units in the last place.
 OPTIMISED = ("test_cifar", "test_conformance", "test_native", "test_nets", "test_pallas")
 QUICKLY = "jax_disable_most_optimizations"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compile_quickly(request):
-    """Elsewhere XLA optimises less: compiling is what tests take their time for, this a third of it.
+    """Elsewhere XLA optimises less, which takes a third of the time; most of a test's is compiling.
 
-    JAX_DISABLE_MOST_OPTIMIZATIONS, 1 or 0, decides for all tests.
+    JAX_DISABLE_MOST_OPTIMIZATIONS, 0 or 1, decides for all tests.
     """
-    before = jax.config.read(QUICKLY)
     if QUICKLY.upper() in os.environ:
-        quickly = before
-    else:
-        quickly = request.module.__name__ not in OPTIMISED
-    if before and not quickly:
-        jax.clear_caches()  # what earlier modules compiled
+        return
+    quickly = request.module.__name__ not in OPTIMISED
+    if jax.config.read(QUICKLY) and not quickly:
+        jax.clear_caches()  # of what earlier modules compiled
     jax.config.update(QUICKLY, quickly)
 
 
