@@ -232,18 +232,25 @@ class Unhurried(Genetic):
         return jnp.float32(-jnp.inf)
 
 
-@pytest.mark.parametrize("parsimony", [0.0, 0.01])  # without, a shorter equal still displaces
-def test_the_gate_is_asked_only_where_it_can_matter(tiny_net, parsimony):
-    def run(cls):
-        algorithm = cls(population=24, offspring=16, parsimony=parsimony)
-        objective = ObjectiveConfig(noise_gate=0.03)
-        evolution = Evolution(algorithm, tiny_net, (0,), objective, SCENE, max_length=CAPACITY)
-        return evolution, trajectory(evolution, 5, 12)[0]
+@cache
+def gated(cls, parsimony):
+    """An evolution with a gate, and its state after twelve generations."""
+    algorithm = cls(population=24, offspring=16, parsimony=parsimony)
+    objective, net = ObjectiveConfig(noise_gate=0.03), TinyNet(rngs=nnx.Rngs(0))
+    evolution = Evolution(algorithm, net, (0,), objective, SCENE, max_length=CAPACITY)
+    return evolution, trajectory(evolution, 5, 12)[0]
 
-    (evolution, state), (_, expected) = run(Genetic), run(Unhurried)
+
+@pytest.mark.parametrize("parsimony", [0.0, 0.01])  # without, a shorter equal still displaces
+def test_the_gate_leaves_the_run_as_it_would_be(parsimony):
+    (_, state), (_, expected) = (gated(cls, parsimony) for cls in (Genetic, Unhurried))
     assert decode(state.algorithm.population) == decode(expected.algorithm.population)
     np.testing.assert_array_equal(state.algorithm.fitness, expected.algorithm.fitness)
     assert float(state.best_metrics.noise) < 0.03
+
+
+def test_the_gate_is_asked_only_where_it_can_matter():
+    evolution, state = gated(Genetic, 0.01)
     threshold = evolution.algorithm.threshold(state.algorithm)
     offspring = jax.jit(evolution.algorithm.ask)(jax.random.key(0), state.algorithm)
     fitness, metrics = evolution._assess(offspring, evolution._fixed, threshold)
