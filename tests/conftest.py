@@ -69,6 +69,15 @@ def _compile_quickly(request):
     jax.config.update(QUICKLY, quickly)
 
 
+@pytest.fixture
+def optimised():
+    """Optimises for one test, which computes for longer than it compiles."""
+    before = jax.config.read(QUICKLY)
+    jax.config.update(QUICKLY, False)
+    yield
+    jax.config.update(QUICKLY, before)
+
+
 def _folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -140,7 +140,7 @@ def test_a_formula_that_reads_a_picture():
     np.testing.assert_allclose(drawn, exact, atol=1e-4)
 
 
-def test_gradient_of_the_objective_against_central_differences(in_jax):
+def test_gradient_of_the_objective_against_central_differences(in_jax, optimised):
     """50 random formulas in float64, along a random direction in all their constants."""
     growth = GrowthConfig(max_depth=6)
     keys = jax.random.split(jax.random.key(5), 400)
