@@ -119,14 +119,14 @@ class Evolution:
         self._polish = polish or LamarckConfig()
         self._capacity = max_length
         self._batch = batch or fitting_batch(self.scene.size)
+        self._init = jax.jit(algorithm.init, static_argnums=1)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
 
     def init(self, key: Key[Array, ""], seeds: Program | None = None) -> EvolutionState:
         """The state before the first generation; seeds must have this evolution's capacity."""
         init_key, key = jax.random.split(key)
-        init_fn = jax.jit(self.algorithm.init, static_argnums=1)
-        state = init_fn(init_key, self._capacity, seeds)
+        state = self._init(init_key, self._capacity, seeds)
         nothing = Metrics(*(jnp.float32(0) for _ in Metrics._fields))
         return EvolutionState(
             algorithm=state,

@@ -95,7 +95,7 @@ def variations(
     """
     grow_key, number_key = jax.random.split(key)
     keys = jax.random.split(grow_key, 128)
-    formulas = decode(jax.vmap(lambda key: grow(key, _RANDOM_LENGTH, _RANDOM))(keys))
+    formulas = decode(jax.jit(jax.vmap(lambda key: grow(key, _RANDOM_LENGTH, _RANDOM)))(keys))
     seed = np.asarray(jax.random.bits(number_key, (4,))).tolist()
     chance = _Chance(np.random.default_rng(seed), formulas)
     found = [parse(name, images=images)]

@@ -50,6 +50,34 @@ def _compile_once(tmp_path_factory):
         jax.config.update(name, value)
 
 
+# These test the numbers that optimised code computes, to a few units in the last place.
+OPTIMISED = ("test_cifar", "test_conformance", "test_native", "test_nets", "test_pallas")
+QUICKLY = "jax_disable_most_optimizations"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_quickly(request):
+    """On a CPU XLA optimises the rest less: compiling, most of a test's time, takes a third of it.
+
+    JAX_DISABLE_MOST_OPTIMIZATIONS, 0 or 1, decides for all tests.
+    """
+    if QUICKLY.upper() in os.environ or jax.default_backend() != "cpu":
+        return
+    quickly = request.module.__name__ not in OPTIMISED
+    if jax.config.read(QUICKLY) and not quickly:
+        jax.clear_caches()  # of what earlier modules compiled
+    jax.config.update(QUICKLY, quickly)
+
+
+@pytest.fixture
+def optimised():
+    """Optimises for one test, which computes for longer than it compiles."""
+    before = jax.config.read(QUICKLY)
+    jax.config.update(QUICKLY, False)
+    yield
+    jax.config.update(QUICKLY, before)
+
+
 def _folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

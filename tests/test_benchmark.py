@@ -43,14 +43,12 @@ def outcome(tmp_path_factory):
         hits.extend([event] * event.endswith("cache_hits"))
 
     jax.monitoring.register_event_listener(listen)
-    jax.config.update("jax_disable_most_optimizations", True)  # half the time to compile
     try:
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
             weights = register_tiny(folder, patch)
             given = [*flags, "--weights", weights, *paths, "--keep", folder / "kept"]
             assert main(["benchmark", *map(str, given)]) == 0
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
         jax.monitoring.unregister_event_listener(listen)
     return SimpleNamespace(folder=folder, printed=printed.getvalue(), hits=hits)
 
@@ -146,7 +144,7 @@ def test_sweep_of_the_length_fills_the_programs():
     subject = SimpleNamespace(key=jax.random.key(0), count=32)
     programs = sweeps.full_programs(subject, 24)
     assert set(np.asarray(programs.length)) == {24}
-    assert jax.vmap(is_valid)(programs).all()
+    assert jax.jit(jax.vmap(is_valid))(programs).all()
 
 
 def test_tables_are_printed(outcome):

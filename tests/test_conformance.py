@@ -372,7 +372,7 @@ def test_formulas_that_fill_every_register(device_interpreter):
 def random_formulas():
     keys = jax.random.split(jax.random.key(20150622), 4 * POPULATION)
     growth = GrowthConfig(binary=0.45, unary=0.5)
-    population = jax.vmap(partial(grow, capacity=CAPACITY, config=growth))(keys)
+    population = jax.jit(jax.vmap(partial(grow, capacity=CAPACITY, config=growth)))(keys)
     return to_expressions(population)
 
 
@@ -473,7 +473,7 @@ def test_pictures_where_coordinates_are_no_numbers(picture_interpreter):
 def test_random_formulas_with_pictures_agree_on_most_points(picture_interpreter):
     keys = jax.random.split(jax.random.key(3), POPULATION)
     growth = GrowthConfig(binary=0.45, unary=0.5, images=2)
-    population = jax.vmap(partial(grow, capacity=CAPACITY, config=growth))(keys)
+    population = jax.jit(jax.vmap(partial(grow, capacity=CAPACITY, config=growth)))(keys)
     formulas = [
         formula
         for formula in map(without_steps, to_expressions(population))

@@ -1,5 +1,7 @@
 """Gradients in a formula's constants: every way to them gives the same, and it is the right one."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,8 +93,12 @@ def reverse_gradient(population, at, cotangent, images=(), samples=1):
         population_then = population._replace(constant=constant)
         return reverse.interpret(population_then, everywhere, images, samples)
 
-    found, pull = jax.vjp(value, population.constant)
-    return found, pull(cotangent)[0]
+    @jax.jit
+    def value_and_gradient(constant):
+        found, pull = jax.vjp(value, constant)
+        return found, pull(cotangent)[0]
+
+    return value_and_gradient(population.constant)
 
 
 PICTURES = tuple(
@@ -141,7 +147,7 @@ def test_pictures_are_those_of_render():
     population = encode(FORMULAS, 32)
     for smooth in (False, True):
         scene = SceneConfig(size=16, samples=2, smooth=smooth, z=0.25)
-        ours = draw(population, scene, scene_points(scene))
+        ours = jax.jit(draw, static_argnums=1)(population, scene, scene_points(scene))
         theirs = render(population, 16, 16, 0.25, smooth=smooth, samples=2)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -160,21 +166,21 @@ def test_a_formula_that_reads_a_picture():
         return jnp.sum(pictures * weights)
 
     constant = population.constant
-    by_reverse = jax.grad(total)(constant)
+    by_reverse = jax.jit(jax.grad(total))(constant)
     expression = parse("( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )")
-    by_trace = jax.grad(total)(constant, traced(expression))
+    by_trace = jax.jit(jax.grad(partial(total, value_fn=traced(expression))))(constant)
     np.testing.assert_allclose(by_reverse, by_trace, rtol=1e-3, atol=1e-4)
     assert float(jnp.abs(by_reverse).max()) > 0.1
     exact = jax.lax.stop_gradient(render(population, 16, 16, images=images))
-    drawn = draw(population, scene, at, images)
+    drawn = jax.jit(draw, static_argnums=1)(population, scene, at, images)
     np.testing.assert_allclose(drawn, exact, atol=1e-4)
 
 
-def test_gradient_of_the_objective_against_central_differences(in_jax):
+def test_gradient_of_the_objective_against_central_differences(in_jax, optimised):
     """50 random formulas in float64, along a random direction in all their constants."""
     growth = GrowthConfig(max_depth=6)
     keys = jax.random.split(jax.random.key(5), 400)
-    population = jax.vmap(lambda key: grow(key, 32, growth))(keys)
+    population = jax.jit(jax.vmap(lambda key: grow(key, 32, growth)))(keys)
     opcode = np.asarray(free_constants(population).opcode)
     unsmooth = [BY_NAME[name].opcode for name in ("floor", "mod")]
     usable = (opcode == CONSTANT).any(1) & ~np.isin(opcode, unsmooth).any(1)
@@ -233,4 +239,4 @@ def test_gradients_are_finite_whatever_a_formula_does():
         pictures = draw(population._replace(constant=constant), scene, scene_points(scene))
         return jnp.sum(pictures * weights)
 
-    assert bool(jnp.all(jnp.isfinite(jax.grad(total)(population.constant))))
+    assert bool(jnp.all(jnp.isfinite(jax.jit(jax.grad(total))(population.constant))))

@@ -104,7 +104,7 @@ def test_no_constants(tiny_net):
     polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(climb=SHORT))
     with pytest.raises(InputError, match="--lift"):
         polisher(parse("( exp x_iy )"), jax.random.key(0))
-    lifting = FormulaPolisher(judge_of(tiny_net), PolishConfig(lift=True, climb=SHORT))
+    lifting = FormulaPolisher(judge_of(tiny_net), PolishConfig(lift=True, restarts=2, climb=SHORT))
     result = lifting(parse("( exp x_iy )"), jax.random.key(0))
     assert result.best.fitness > result.start.fitness
 

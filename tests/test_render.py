@@ -164,7 +164,8 @@ EXTREME = [
 @pytest.mark.parametrize(("crunch", "smooth"), [("sigmoid", False), ("1995", True)])
 def test_pictures_are_finite_colours_whatever_the_formula(crunch, smooth):
     keys = jax.random.split(jax.random.key(0), 200)
-    grown = jax.vmap(partial(grow, capacity=64, config=GrowthConfig(binary=0.45, unary=0.5)))(keys)
+    growth = GrowthConfig(binary=0.45, unary=0.5)
+    grown = jax.jit(jax.vmap(partial(grow, capacity=64, config=growth)))(keys)
     population = jax.tree.map(
         lambda *parts: jnp.concatenate(parts), grown, encode(EXTREME, max_length=64)
     )

@@ -92,7 +92,7 @@ def test_a_tape_computes_what_its_program_says_bit_for_bit(formulas):
 def test_so_do_tapes_of_random_growth():
     growth = GrowthConfig(binary=0.45, unary=0.4)
     keys = jax.random.split(jax.random.key(1), 1000)
-    population = jax.vmap(lambda key: grow(key, CAPACITY, growth))(keys)
+    population = jax.jit(jax.vmap(lambda key: grow(key, CAPACITY, growth)))(keys)
     assert_same_values(to_expressions(population))
 
 
@@ -159,8 +159,8 @@ def test_a_collision_of_hashes_changes_nothing(monkeypatch):
 def test_hashes_of_different_subtrees_differ(gart):
     formulas = [f for f in read_formulas(gart / "runlog_odd.json") if len(f) <= 512]
     population = encode(formulas, 512)
-    hashes = jax.vmap(lambda program: _hashes(program, read_nodes(program)))(population)
-    for formula, row in zip(formulas, np.asarray(hashes), strict=True):
+    hash_fn = jax.jit(jax.vmap(lambda program: _hashes(program, read_nodes(program))))
+    for formula, row in zip(formulas, np.asarray(hash_fn(population)), strict=True):
         texts: dict[int, str] = {}
         stack: list[str] = []
         for node, hash_ in zip(formula.postfix, row, strict=False):

@@ -238,7 +238,7 @@ def _population(
     """That many formulas: of the file, over and over, or random ones."""
     if expressions is None:
         keys = jax.random.split(jax.random.key(config.seed), count)
-        return jax.vmap(lambda key: grow(key, config.max_length, GrowthConfig()))(keys)
+        return jax.jit(jax.vmap(lambda key: grow(key, config.max_length, GrowthConfig())))(keys)
     distinct = encode(expressions[:count], max_length=config.max_length)
     return take(distinct, np.arange(count) % len(expressions[:count]))
 

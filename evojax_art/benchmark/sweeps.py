@@ -196,7 +196,7 @@ def full_programs(subject: Subject, length: int) -> Program:
     """Random formulas of as many nodes as fit `length`, as many as the subject has, at most 256."""
     growth = GrowthConfig(max_depth=31, binary=0.5, unary=0.5)  # no leaf before there is no room
     keys = jax.random.split(subject.key, min(256, subject.count))
-    return jax.vmap(lambda key: grow(key, length, growth))(keys)
+    return jax.jit(jax.vmap(lambda key: grow(key, length, growth)))(keys)
 
 
 def _plan(
