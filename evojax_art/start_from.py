@@ -12,6 +12,7 @@ turned round by a radian.
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,6 +27,7 @@ from evojax_art.variation import GrowthConfig, grow
 _RANDOM = GrowthConfig(max_depth=4)  # the formulas that variations take with them
 _RANDOM_LENGTH = 16
 _SQUARED = "( * x_iy ( conj x_iy ) )"  # of the distance from the middle
+_grown = jax.jit(jax.vmap(partial(grow, capacity=_RANDOM_LENGTH, config=_RANDOM)))
 _TRIES = 4  # as many as are wanted, where some turn out too long
 
 
@@ -95,7 +97,7 @@ def variations(
     """
     grow_key, number_key = jax.random.split(key)
     keys = jax.random.split(grow_key, 128)
-    formulas = decode(jax.jit(jax.vmap(lambda key: grow(key, _RANDOM_LENGTH, _RANDOM)))(keys))
+    formulas = decode(_grown(keys))
     seed = np.asarray(jax.random.bits(number_key, (4,))).tolist()
     chance = _Chance(np.random.default_rng(seed), formulas)
     found = [parse(name, images=images)]

@@ -43,9 +43,14 @@ class LamarckConfig:
     @property
     def climb(self) -> ClimbConfig:
         """The ascent, before the camera that judges: a few steps do more that way."""
-        still = {"shift": 0.0, "scale": 0.0, "turn": 0.0}
-        rate = self.learning_rate
-        return ClimbConfig(steps=self.steps, learning_rate=rate, coarse=0.0, **still)
+        return ClimbConfig(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            coarse=0.0,
+            shift=0.0,
+            scale=0.0,
+            turn=0.0,
+        )
 
     @property
     def evaluations(self) -> int:
