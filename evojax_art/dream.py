@@ -183,7 +183,8 @@ class Dreamer:
     ) -> tuple[Float[Array, "H W 3"], str]:
         breed = self._config.breed
         seed_key, init_key = jax.random.split(key)
-        seeds = variations(seed_key, LEAF, breed.population, breed.max_length, (LEAF,))
+        given = (LEAF, breed.population, breed.max_length, (LEAF,))
+        seeds = variations(seed_key, *given, detailed=True)
         if formula:
             seeds[-1] = parse(formula, images=(LEAF,))
         evolution = self._evolution_around(picture)

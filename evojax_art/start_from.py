@@ -84,7 +84,13 @@ def leaf_name(file: Path, taken: Sequence[str]) -> str:
 
 
 def variations(
-    key: Key[Array, ""], name: str, count: int, max_length: int, images: Sequence[str]
+    key: Key[Array, ""],
+    name: str,
+    count: int,
+    max_length: int,
+    images: Sequence[str],
+    *,
+    detailed: bool = False,
 ) -> list[Expression]:
     """The photograph's leaf, then variations of it; fewer where the rest would be too long.
 
@@ -94,6 +100,7 @@ def variations(
         count: how many, with the bare leaf.
         max_length: nodes that each may have.
         images: names of all pictures.
+        detailed: without those that lose detail, which what is fed back would never get again.
     """
     grow_key, number_key = jax.random.split(key)
     keys = jax.random.split(grow_key, 128)
@@ -104,18 +111,20 @@ def variations(
     for _ in range(_TRIES * count):
         if len(found) >= count:
             break
-        expression = parse(_variation(chance, name), images=images)
+        expression = parse(_variation(chance, name, detailed), images=images)
         if len(expression) <= max_length:
             found.append(expression)
     return found
 
 
-def _variation(chance: _Chance, name: str) -> str:
+def _variation(chance: _Chance, name: str, detailed: bool) -> str:
     which = chance.one(("warp", "warp", "colour", "both"))
+    warps = [warp for warp in _WARPS if not (detailed and warp is _mosaic)]
+    colours = [colour for colour in _COLOURS if not (detailed and colour is _steps)]
     picture = name
     if which != "colour":
-        picture = f"( at {chance.one(_WARPS)(chance)} {name} )"
-    return picture if which == "warp" else chance.one(_COLOURS)(chance, picture)
+        picture = f"( at {chance.one(warps)(chance)} {name} )"
+    return picture if which == "warp" else chance.one(colours)(chance, picture)
 
 
 def _q(e: float, i: float = 0.0, j: float = 0.0, k: float = 0.0) -> str:
