@@ -25,7 +25,7 @@ from evojax_art.judge import Fixed, Judge, Judged
 from evojax_art.objective import Metrics
 from evojax_art.ops import CONSTANT, Coordinates
 from evojax_art.polish.drawing import ValueFn, draw, moved, scene_points
-from evojax_art.program import Program
+from evojax_art.program import Program, take
 from evojax_art.scene import SceneConfig
 
 _REACH, _LEAST = 0.3, 0.1
@@ -50,7 +50,7 @@ class ClimbConfig:
     steps: int = 200
     optimizer: Literal["adam", "lbfgs"] = "adam"
     learning_rate: float = 0.1
-    check_every: int = 10
+    check_every: int = 5
     coarse: float = 0.25
     shift: float = 0.01
     scale: float = 0.02
@@ -73,8 +73,11 @@ class ClimbConfig:
         """The optimiser."""
         if self.optimizer == "lbfgs":
             return optax.lbfgs()
-        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
-        return optax.with_extra_args_support(optax.adam(schedule, b2=0.99))
+        return optax.with_extra_args_support(optax.scale_by_adam(b2=0.99))
+
+    def rate(self, step: Int[Array, ""]) -> Array:
+        """Adam's learning rate at a step."""
+        return optax.cosine_decay_schedule(self.learning_rate, self.steps)(step)
 
 
 class ClimbState(NamedTuple):
@@ -161,6 +164,30 @@ class Climber:
         best, fitness, metrics = select(better, (candidate, *judged), before)
         return state._replace(best=best, fitness=fitness, metrics=metrics)
 
+    def restart(
+        self, state: ClimbState, judged: Judged, key: Key[Array, ""], spread: float
+    ) -> ClimbState:
+        """Copies of one formula that are behind the best seen start again near it (`scattered`).
+
+        So polish finds its way where the gradient is blind, past `floor` and from hill to hill.
+
+        Args:
+            state: consumed.
+            judged: what the judge says of where the copies are.
+            key: consumed.
+            spread: see `scattered`.
+        """
+        best = take(state.best, jnp.argmax(state.fitness))
+        behind = judged[0] < jnp.max(state.fitness)
+        nowhere = jnp.zeros_like(state.offset)
+        fresh = scattered(key, best, len(nowhere), spread)
+        start, offset, optimizer = select(
+            behind,
+            (fresh, nowhere, jax.vmap(self._config.transform.init)(nowhere)),
+            (state.start, state.offset, state.optimizer),
+        )
+        return state._replace(start=start, offset=offset, optimizer=optimizer)
+
     def _losses(
         self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, scene: SceneConfig, at
     ) -> Float[Array, "P"]:
@@ -175,7 +202,7 @@ class Climber:
         gradient = jax.grad(total)(state.offset)
         updates: Any
         updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
-        return state.offset + updates, optimizer
+        return state.offset - self._config.rate(state.step) * updates, optimizer
 
     def _lbfgs(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
         """Formula by formula: each has a line to search."""
@@ -214,8 +241,11 @@ def scattered(key: Key[Array, ""], program: Program, count: int, spread: float) 
         key: consumed.
         program: without a leading axis.
         count: copies.
-        spread: standard deviation of the offsets.
+        spread: largest standard deviation of the offsets; each copy has its own, drawn
+            log-uniformly from a hundredth of that, since nobody knows how rugged a formula is.
     """
+    size_key, key = jax.random.split(key)
     copies = jax.tree.map(lambda t: jnp.broadcast_to(t, (count, *t.shape)), program)
-    offset = spread * jax.random.normal(key, copies.constant.shape)
+    size = spread * 10 ** jax.random.uniform(size_key, (count, 1, 1), minval=-2.0, maxval=0.0)
+    offset = size * jax.random.normal(key, copies.constant.shape)
     return displaced(copies, offset * (jnp.arange(count) > 0)[:, None, None])

@@ -26,9 +26,10 @@ class PolishConfig:
     """How a formula is polished.
 
     Attributes:
-        restarts: copies that climb side by side, the first from where the formula is.
-        spread: how far the others are scattered at first, in units in which 1 moves a constant by a
-            third of its size.
+        restarts: copies that climb side by side, the first from where the formula is; after every
+            exact evaluation those that are behind the best start again near it.
+        spread: how far they are scattered, at most, in units in which 1 moves a constant by a third
+            of its size.
         lift: put free affine coordinates and a free colour map around the formula first.
         gradient: "reverse" interprets any formula and compiles once for all of a size; "trace"
             compiles this one, which takes its time and then up to half the time per step.
@@ -36,7 +37,7 @@ class PolishConfig:
     """
 
     restarts: int = 4
-    spread: float = 0.3
+    spread: float = 1.0
     lift: bool = False
     gradient: Literal["reverse", "trace"] = "reverse"
     climb: ClimbConfig = field(default_factory=ClimbConfig)
@@ -161,16 +162,20 @@ class FormulaPolisher:
             value_fn = traced(which)
         climber = Climber(self._judge, config.climb, value_fn)
         scatter_key, key = jax.random.split(key)
-        copies = scattered(scatter_key, take(free, jnp.int32(0)), config.restarts, config.spread)
+        place = (take(free, jnp.int32(0)), config.restarts, config.spread)
+        copies = scattered(scatter_key, *place)
         state, steps = climber.init(copies, self._judged(copies)), 0
         for steps, coarse, count in _chunks(config.climb):
             chunk_key = jax.random.fold_in(key, steps)
             given = (state, fixed, chunk_key)
             state = self._call("climb", climber.climb, given, which, count, coarse)
-            state = climber.keep_best(state, self._judged(displaced(state.start, state.offset)))
+            judged = self._judged(displaced(state.start, state.offset))
+            state = climber.keep_best(state, judged)
             best_score = max(score, float(jnp.max(state.metrics.score)))
             if not progress_fn(steps / config.climb.steps, best_score):
                 break
+            given = (state, judged, jax.random.fold_in(chunk_key, 0))
+            state = self._call("restart", climber.restart, given, which, config.spread)
         return state, steps
 
     def _judged(self, population: Program) -> Judged:

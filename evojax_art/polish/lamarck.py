@@ -42,15 +42,8 @@ class LamarckConfig:
 
     @property
     def climb(self) -> ClimbConfig:
-        """The ascent, before the camera that judges: a few steps do more that way."""
-        return ClimbConfig(
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            coarse=0.0,
-            shift=0.0,
-            scale=0.0,
-            turn=0.0,
-        )
+        """The ascent."""
+        return ClimbConfig(steps=self.steps, learning_rate=self.learning_rate, coarse=0.0)
 
     @property
     def evaluations(self) -> int:
@@ -73,7 +66,7 @@ def polish_best(
         judge: of the formulas.
         fixed: of the judge.
         config: which and how much.
-        key: of the climb.
+        key: of the cameras; the first of them stays still.
 
     Returns:
         The state, and the polished; the fitness of those that got no better is `EMPTY`, and their
