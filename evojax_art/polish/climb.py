@@ -77,7 +77,7 @@ class ClimbConfig:
 
     def rate(self, step: Int[Array, ""]) -> Array:
         """Adam's learning rate at a step."""
-        return optax.cosine_decay_schedule(self.learning_rate, self.steps)(step)
+        return jnp.asarray(optax.cosine_decay_schedule(self.learning_rate, self.steps)(step))
 
 
 class ClimbState(NamedTuple):
