@@ -16,11 +16,11 @@ from evojax_art.formula import parse, to_text
 from evojax_art.judge import Judge
 from evojax_art.objective import ObjectiveConfig
 from evojax_art.picture import read_png_text
-from evojax_art.polish.climb import ClimbConfig, displaced
+from evojax_art.polish.climb import ClimbConfig, Climber, displaced, scattered
 from evojax_art.polish.drawing import moved, scene_points
 from evojax_art.polish.formula import FormulaPolisher, PolishConfig, lifted
 from evojax_art.polish.lamarck import LamarckConfig, polish_best
-from evojax_art.program import decode, encode, free_constants
+from evojax_art.program import decode, encode, free_constants, take
 from evojax_art.render import render
 from evojax_art.scene import SceneConfig
 
@@ -77,6 +77,40 @@ def test_what_cannot_get_better_stays_as_it_was(tiny_net):
     result = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))(start, jax.random.key(0))
     assert result.best.expression == start
     assert result.best.fitness == result.start.fitness
+
+
+def test_copies_behind_the_best_start_again_near_it(tiny_net):
+    judge = judge_of(tiny_net)
+    climber = Climber(judge, SHORT)
+    copies = scattered(
+        jax.random.key(0), take(free_constants(encode([FORMULA], 32)), jnp.int32(0)), 4, 1.0
+    )
+    judged = judge.judge(copies, judge.fixed)
+    state = climber.init(copies, judged)
+    state = state._replace(offset=state.offset + 0.5, fitness=jnp.array([0.0, 1.0, 3.0, 2.0]))
+    where = (jnp.array([0.0, 1.0, 3.0, 2.0]), judged[1])  # the third is the best, where it is
+    again = climber.restart(state, where, jax.random.key(1), 0.5)
+    start, best = np.asarray(again.start.constant), np.asarray(copies.constant[2])
+    np.testing.assert_array_equal(start[0], best)
+    reach = 0.3 * (np.linalg.norm(best, axis=-1, keepdims=True) + 0.1)
+    for copy in (1, 3):
+        moved_by = np.abs(start[copy] - best) / reach
+        assert 0 < moved_by.max() < 0.5 * 4
+    np.testing.assert_array_equal(start[2], best)
+    stays = np.array([False, False, True, False])[:, None, None]
+    np.testing.assert_array_equal(again.offset, np.where(stays, state.offset, 0))
+    np.testing.assert_array_equal(again.fitness, state.fitness)
+    np.testing.assert_array_equal(again.best.constant, state.best.constant)
+
+
+def test_what_the_gradient_does_not_see_is_found_by_starting_again(tiny_net):
+    start = parse("( floor ( + ( * x_iy ( q 4 1 0 0 ) ) ( q 0.4 0.4 0.4 0.4 ) ) )")
+    judge = judge_of(tiny_net)
+    alone = FormulaPolisher(judge, PolishConfig(restarts=1, climb=SHORT))
+    assert alone(start, jax.random.key(0)).best.expression == start
+    several = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))
+    result = several(start, jax.random.key(0))
+    assert result.best.fitness > result.start.fitness + 0.01
 
 
 def test_early_end_keeps_the_best(tiny_net):

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import jax
@@ -48,6 +49,15 @@ def test_where_there_is_no_room_there_are_fewer():
     short = variations(jax.random.key(0), "cat", 50, 8, IMAGES)
     assert 10 < len(short) <= 50
     assert max(map(len, short)) <= 8
+
+
+def test_detailed_variations_have_no_steps_of_their_own(seeds):
+    # Those that take a random formula along, which may have steps in it, keep it within `isin`.
+    mosaic = re.compile(r"\( floor \( \* \( q ")
+    assert any(mosaic.search(str(seed)) for seed in seeds)
+    detailed = variations(jax.random.key(0), "cat", 200, 64, IMAGES, detailed=True)
+    assert len(detailed) == 200
+    assert not any(mosaic.search(str(seed)) for seed in detailed)
 
 
 def test_variations_look_like_the_photograph(seeds):
