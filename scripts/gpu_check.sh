@@ -80,7 +80,7 @@ part rows32 110 "${benchmark[@]}" --population 16384 --size 32 \
 large=(${weights:+--net squeezenet1_1 --weights "$weights" --dtype bfloat16})
 part rows224 110 "${benchmark[@]}" "${large[@]}" --population 4096 --size 224 \
   --json "$folder/rows224.json" --plot "$folder/rows224.png"
-part polish 90 "${benchmark[@]}" "${large[@]}" --no-rows --polish --population 1024 --size 224 \
+part polish 60 "${benchmark[@]}" "${large[@]}" --no-rows --polish --population 1024 --size 224 \
   --json "$folder/polish.json"
 part sweep 110 "${benchmark[@]}" --no-rows --population 1024 --size 32 --sweep population \
   --populations 1024 4096 16384 65536 --json "$folder/sweep.json" --plot "$folder/sweep.png"
