@@ -36,7 +36,7 @@ class PolishConfig:
         climb: the ascent.
     """
 
-    restarts: int = 4
+    restarts: int = 8
     spread: float = 1.0
     lift: bool = False
     gradient: Literal["reverse", "trace"] = "reverse"
