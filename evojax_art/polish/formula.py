@@ -162,8 +162,8 @@ class FormulaPolisher:
             value_fn = traced(which)
         climber = Climber(self._judge, config.climb, value_fn)
         scatter_key, key = jax.random.split(key)
-        place = (take(free, jnp.int32(0)), config.restarts, config.spread)
-        copies = scattered(scatter_key, *place)
+        program = take(free, jnp.int32(0))
+        copies = scattered(scatter_key, program, config.restarts, config.spread)
         state, steps = climber.init(copies, self._judged(copies)), 0
         for steps, coarse, count in _chunks(config.climb):
             chunk_key = jax.random.fold_in(key, steps)
@@ -175,7 +175,7 @@ class FormulaPolisher:
             if not progress_fn(steps / config.climb.steps, best_score):
                 break
             given = (state, judged, jax.random.fold_in(chunk_key, 0))
-            state = self._call("restart", climber.restart, given, which, config.spread)
+            state = self._call("restart", climber.restart, given, None, config.spread)
         return state, steps
 
     def _judged(self, population: Program) -> Judged:
