@@ -3,14 +3,14 @@
 The names here are the stable ones; everything else may move.
 """
 
-from evojax_art.errors import InputError
-from evojax_art.evolution import Evolution
-from evojax_art.formula import Expression, parse, to_text
-from evojax_art.large import render_large
-from evojax_art.naturalness import denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.language.formula import Expression, parse, to_text
+from evojax_art.language.program import Program, decode, encode
 from evojax_art.nets.weights import load_net
-from evojax_art.program import Program, decode, encode
-from evojax_art.render import evaluate, render
+from evojax_art.objective.tv import denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.render.batch import evaluate, render
+from evojax_art.render.large import render_large
+from evojax_art.runtime.errors import InputError
+from evojax_art.search.generation import Evolution
 
 __all__ = [
     "Evolution",

@@ -2,6 +2,6 @@
 
 import sys
 
-from evojax_art.cli import main
+from evojax_art.cli.main import main
 
 sys.exit(main(["benchmark", *sys.argv[1:]]))

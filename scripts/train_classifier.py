@@ -15,12 +15,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from evojax_art.config import parse_flags, with_config
-from evojax_art.errors import InputError
 from evojax_art.nets.weights import load_net
-from evojax_art.training.photographs import read_photographs
-from evojax_art.training.session import judge_report, train
-from evojax_art.training.training import TrainingConfig
+from evojax_art.runs.config import parse_flags, with_config
+from evojax_art.runs.training.photographs import read_photographs
+from evojax_art.runs.training.session import judge_report, train
+from evojax_art.runs.training.training import TrainingConfig
+from evojax_art.runtime.errors import InputError
 
 _PROG = "train_classifier.py"
 

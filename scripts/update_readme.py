@@ -5,7 +5,7 @@ The operator table comes from the op table; a test checks that the README is up 
 
 from pathlib import Path
 
-from evojax_art.ops import BY_NAME
+from evojax_art.language.ops import BY_NAME
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- operators: scripts/update_readme.py -->", "<!-- end of operators -->"

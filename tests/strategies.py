@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from evojax_art.formula import Expression, Node, constant_node
-from evojax_art.ops import BY_NAME, Op
+from evojax_art.language.formula import Expression, Node, constant_node
+from evojax_art.language.ops import BY_NAME, Op
 
 ALL_OPS = tuple(BY_NAME.values())
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)

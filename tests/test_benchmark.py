@@ -20,10 +20,10 @@ from PIL import Image
 import evojax_art as ea
 from evojax_art.benchmark import machine, measure, parts, sweeps, work
 from evojax_art.benchmark.floors import Floors
-from evojax_art.cli import main
-from evojax_art.naturalness import GATE_WEIGHT, denoise_tv_chambolle
-from evojax_art.ops import BY_NAME
-from evojax_art.program import is_valid
+from evojax_art.cli.main import main
+from evojax_art.language.ops import BY_NAME
+from evojax_art.language.program import is_valid
+from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle
 
 PARTS = ["lowering", "rendering", "network", "noise", "variation", "generation"]
 

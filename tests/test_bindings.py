@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from evojax_art.bindings import CHUNK, bind_images, bound_with
-from evojax_art.cli import main
-from evojax_art.commands.inputs import read_given
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
-from evojax_art.images import pyramid
-from evojax_art.picture import read_png_text, write_png
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.inputs import read_given
+from evojax_art.cli.main import main
+from evojax_art.language.bindings import CHUNK, bind_images, bound_with
+from evojax_art.language.formula import parse
+from evojax_art.language.photographs import pyramid
+from evojax_art.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 from flax import nnx
 from safetensors import safe_open
 
-from evojax_art.errors import InputError
 from evojax_art.nets.base import find_classes
 from evojax_art.nets.cifar import class_names, superclasses
 from evojax_art.nets.weights import REGISTRY, load_net, save_net, weights_path
-from evojax_art.training.photographs import read_photographs
-from evojax_art.training.session import judge_report
+from evojax_art.runs.training.photographs import read_photographs
+from evojax_art.runs.training.session import judge_report
+from evojax_art.runtime.errors import InputError
 
 NETS = ("cifar100", "cifar100_judge")
 STORED = Path(__file__).parent / "fixtures" / "cifar_logits.npz"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evojax_art.cli import main
-from evojax_art.picture import read_png_text, write_png
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 

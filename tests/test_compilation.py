@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from evojax_art.compilation import CACHE_VARIABLE, keep_compiled
+from evojax_art.runtime.cache import CACHE_VARIABLE, keep_compiled
 
 SETTINGS = (
     "jax_compilation_cache_dir",

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from skimage import data
 from strategies import expressions
 
-from evojax_art import ops
-from evojax_art.formula import Expression, Node, parse, to_text
-from evojax_art.images import pyramid
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import interpret
-from evojax_art.large import to_bytes
-from evojax_art.ops import BY_NAME, Coordinates, Quaternion
-from evojax_art.program import encode, to_expressions
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.language import ops
+from evojax_art.language.formula import Expression, Node, parse, to_text
+from evojax_art.language.ops import BY_NAME, Coordinates, Quaternion
+from evojax_art.language.photographs import pyramid
+from evojax_art.language.program import encode, to_expressions
+from evojax_art.render.large import to_bytes
+from evojax_art.search.variation import GrowthConfig, grow
 
 POPULATION = 64  # all calls share one shape, because compiling takes seconds
 CAPACITY = 63  # odd: then a comb of constants fills every register that `num_registers` allows

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from evojax_art.cli import COMMANDS
-from evojax_art.config import RunConfig, read_config
-from evojax_art.training.training import TrainingConfig
+from evojax_art.cli.main import COMMANDS
+from evojax_art.runs.config import RunConfig, read_config
+from evojax_art.runs.training.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,14 +11,14 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import evojax_art as ea
-from evojax_art import dream
-from evojax_art.cli import main
-from evojax_art.commands.start import read_start
-from evojax_art.errors import InputError
-from evojax_art.goals import ClassGoal
-from evojax_art.images import pyramid
-from evojax_art.picture import write_png
-from evojax_art.polish.pixels import PixelsConfig
+from evojax_art.artwork.picture import write_png
+from evojax_art.cli.main import main
+from evojax_art.cli.start import read_start
+from evojax_art.language.photographs import pyramid
+from evojax_art.objective.goals import ClassGoal
+from evojax_art.refine.pixels import PixelsConfig
+from evojax_art.runs import dream
+from evojax_art.runtime.errors import InputError
 
 QUICK = "--net tiny --size 48 --pixels.steps 2 --pixels.octaves 1 --video none --target 0".split()
 

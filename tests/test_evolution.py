@@ -8,13 +8,13 @@ import pytest
 from conftest import TinyNet
 from flax import nnx
 
-from evojax_art.algorithms import base
-from evojax_art.algorithms.genetic import Genetic
-from evojax_art.algorithms.mount2015 import Mount2015
-from evojax_art.evolution import Evolution, fitting_batch
-from evojax_art.objective import ObjectiveConfig
-from evojax_art.program import decode, encode, is_valid
-from evojax_art.scene import SceneConfig
+from evojax_art.language.program import decode, encode, is_valid
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.render.look import SceneConfig
+from evojax_art.search import protocol as base
+from evojax_art.search.generation import Evolution, fitting_batch
+from evojax_art.search.genetic import Genetic
+from evojax_art.search.mount2015 import Mount2015
 
 SCENE = SceneConfig(size=8)
 CAPACITY = 24

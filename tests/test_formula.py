@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import expressions
 
-from evojax_art.errors import InputError
-from evojax_art.formula import (
+from evojax_art.language.formula import (
     Expression,
     FormulaError,
     Node,
@@ -16,7 +15,8 @@ from evojax_art.formula import (
     subexpressions,
     to_text,
 )
-from evojax_art.ops import BY_NAME
+from evojax_art.language.ops import BY_NAME
+from evojax_art.runtime.errors import InputError
 
 SMALLEST = 2.0**-149  # the smallest subnormal float32
 LARGEST = (2 - 2.0**-23) * 2.0**127

@@ -1,6 +1,6 @@
 import numpy as np
 
-from evojax_art.gallery import contact_sheet, spread
+from evojax_art.artwork.sheets import contact_sheet, spread
 
 
 def test_contact_sheet_shows_every_picture_in_its_cell():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from evojax_art.errors import InputError
-from evojax_art.goals import ClassGoal, LayerGoal, chosen_goal, layer_shapes
 from evojax_art.nets.cifar import CifarResNet, CifarVgg
 from evojax_art.nets.squeezenet import SqueezeNet
 from evojax_art.nets.weights import load_net
-from evojax_art.objective import REJECTED, ObjectiveConfig, assess
+from evojax_art.objective.evaluation import REJECTED, ObjectiveConfig, assess
+from evojax_art.objective.goals import ClassGoal, LayerGoal, chosen_goal, layer_shapes
+from evojax_art.runtime.errors import InputError
 
 FAINT = 0.02  # where the scale of values turns from linear to logarithmic
 

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from evojax_art.formula import parse
-from evojax_art.images import Pyramid, pyramid, sample
-from evojax_art.interpreter import reverse, reverse_xla
-from evojax_art.interpreter.pullback import pullback
+from evojax_art.interpreter.reverse import api as reverse
+from evojax_art.interpreter.reverse import xla as reverse_xla
+from evojax_art.interpreter.reverse.pullback import pullback
 from evojax_art.interpreter.trace import trace
-from evojax_art.judge import Judge
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion
+from evojax_art.language.photographs import Pyramid, pyramid, sample
+from evojax_art.language.program import encode, free_constants, take
 from evojax_art.nets.weights import load_net
-from evojax_art.objective import ObjectiveConfig
-from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion
-from evojax_art.polish.drawing import draw, scene_points, traced
-from evojax_art.program import encode, free_constants, take
-from evojax_art.render import render
-from evojax_art.scene import SceneConfig
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.evaluator import Judge
+from evojax_art.refine.drawing import draw, scene_points, traced
+from evojax_art.render.batch import render
+from evojax_art.render.look import SceneConfig
+from evojax_art.search.variation import GrowthConfig, grow
 
 DIFFERENTIABLE = [op for op in OPS if not op.structural and (op.arity or op.reads_coordinates)]
 

@@ -12,16 +12,25 @@ from scipy import ndimage
 from skimage import data
 
 import evojax_art as ea
-from evojax_art import images, ops, variation
-from evojax_art.errors import InputError
-from evojax_art.formula import Expression, Node, check_images, parse
-from evojax_art.images import leaf_value, pyramid, read_image, sample, softened, spacing
 from evojax_art.interpreter import reference
-from evojax_art.large import View, render_bands, to_bytes
-from evojax_art.ops import BY_NAME, IMAGES, Coordinates
-from evojax_art.program import decode, encode, to_expressions
-from evojax_art.render import pixel_coordinates, sample_points
-from evojax_art.variation import GrowthConfig, VariationConfig
+from evojax_art.language import ops
+from evojax_art.language import photographs as images
+from evojax_art.language.formula import Expression, Node, check_images, parse
+from evojax_art.language.ops import BY_NAME, IMAGES, Coordinates
+from evojax_art.language.photographs import (
+    leaf_value,
+    pyramid,
+    read_image,
+    sample,
+    softened,
+    spacing,
+)
+from evojax_art.language.program import decode, encode, to_expressions
+from evojax_art.render.batch import pixel_coordinates, sample_points
+from evojax_art.render.large import View, render_bands, to_bytes
+from evojax_art.runtime.errors import InputError
+from evojax_art.search import variation
+from evojax_art.search.variation import GrowthConfig, VariationConfig
 
 TWIRL = "( subst ( * x_iy ( exp x_iy ) ) cat )"
 
@@ -235,9 +244,9 @@ def drawn(images_, **settings) -> np.ndarray:
 def test_a_part_of_a_picture_is_that_of_the_whole(cat, monkeypatch):
     settings = {"samples": 3, "jitter": True, "adaptive": 0.05, "smooth": True}
     image = (pyramid(cat),)
-    monkeypatch.setattr("evojax_art.large._batch", lambda *_: 512)  # to be compiled once
+    monkeypatch.setattr("evojax_art.render.large._batch", lambda *_: 512)  # to be compiled once
     whole = drawn(image, **settings)
-    monkeypatch.setattr("evojax_art.large._BAND_PIXELS", 60)
+    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", 60)
     part = drawn(image, **settings, crop=(11, 5, 20, 13))
     np.testing.assert_allclose(part, whole[5:18, 11:31], atol=1e-5)
 

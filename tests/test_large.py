@@ -10,15 +10,15 @@ import png
 import pytest
 from PIL import Image
 
-from evojax_art import ops
-from evojax_art.cli import main
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
+from evojax_art.artwork.picture import png_writer, read_png_text, write_png
+from evojax_art.cli.main import main
 from evojax_art.interpreter import reference
-from evojax_art.large import View, render_bands, to_bytes
-from evojax_art.ops import Coordinates
-from evojax_art.picture import png_writer, read_png_text, write_png
-from evojax_art.render import sample_points
+from evojax_art.language import ops
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import Coordinates
+from evojax_art.render.batch import sample_points
+from evojax_art.render.large import View, render_bands, to_bytes
+from evojax_art.runtime.errors import InputError
 
 # Even colours with sharp edges, so that few pixels need more than the first samples.
 PLATES = "( floor ( * x_iy_jx_ky ( q 2.3 1.1 -1.7 0.5 ) ) )"
@@ -34,10 +34,10 @@ def drawn(formula=PLATES, height=HEIGHT, width=WIDTH, **settings) -> np.ndarray:
 @pytest.fixture
 def small_bands(monkeypatch):
     """Bands of two rows, cut into batches of sixteen pixels."""
-    monkeypatch.setattr("evojax_art.large._BAND_PIXELS", 1)
-    monkeypatch.setattr("evojax_art.large._LEAST_ROWS", 2)
-    monkeypatch.setattr("evojax_art.large._BATCH_POINTS", 256)
-    monkeypatch.setattr("evojax_art.large._DUE_POINTS", 256)
+    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", 1)
+    monkeypatch.setattr("evojax_art.render.large._LEAST_ROWS", 2)
+    monkeypatch.setattr("evojax_art.render.large._BATCH_POINTS", 256)
+    monkeypatch.setattr("evojax_art.render.large._DUE_POINTS", 256)
 
 
 COMBINATIONS = [
@@ -51,7 +51,9 @@ def test_a_part_is_the_same_part_of_the_whole(settings, monkeypatch):
     whole = drawn(**settings, crunch="1995", z=0.1)
     assert whole.shape == (HEIGHT, WIDTH, 3)
     assert whole.std() > 0.05
-    monkeypatch.setattr("evojax_art.large._BAND_PIXELS", 60)  # other bands, and the same colours
+    monkeypatch.setattr(
+        "evojax_art.render.large._BAND_PIXELS", 60
+    )  # other bands, and the same colours
     for left, top, width, height in ((11, 5, 20, 13), (0, 0, 1, 1), (33, 30, 20, 7)):
         crop = (left, top, width, height)
         part = drawn(**settings, crunch="1995", z=0.1, crop=crop)
@@ -231,7 +233,7 @@ PICTURES = {
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("step", [1, 13, 100])
 def test_rows_written_in_parts_come_back(tmp_path, monkeypatch, name, bits, step):
-    monkeypatch.setattr("evojax_art.png._PIECE_BYTES", 500)
+    monkeypatch.setattr("evojax_art.artwork.png._PIECE_BYTES", 500)
     picture = PICTURES[name] if bits == 16 else (PICTURES[name] >> 8).astype(np.uint8)
     path = tmp_path / "a.png"
     height, width, _ = picture.shape

@@ -11,13 +11,17 @@ import pytest
 from PIL import Image
 
 import evojax_art as ea
-from evojax_art import movie as movie_module
-from evojax_art.bindings import Bound, bind_images
-from evojax_art.cli import main
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
-from evojax_art.large import render_large
-from evojax_art.movie import (
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.video import check_video, write_video
+from evojax_art.cli.main import main
+from evojax_art.language.bindings import Bound, bind_images
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import OPS
+from evojax_art.language.ops import crunch as crunch_of
+from evojax_art.render import movie as movie_module
+from evojax_art.render.large import render_large
+from evojax_art.render.look import Look
+from evojax_art.render.movie import (
     Actor,
     MovieConfig,
     depends_on_z,
@@ -26,11 +30,7 @@ from evojax_art.movie import (
     morph_schedule,
     schedule,
 )
-from evojax_art.ops import OPS
-from evojax_art.ops import crunch as crunch_of
-from evojax_art.picture import read_png_text, write_png
-from evojax_art.scene import Look
-from evojax_art.video import check_video, write_video
+from evojax_art.runtime.errors import InputError
 
 MOVING = "( exp ( * x_iy_jx_ky j ) )"
 OTHER = "( isin ( + x_iy y_k ) )"

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax_art.images import pyramid
-from evojax_art.program import encode
-from evojax_art.render import evaluate, render
+from evojax_art.language.photographs import pyramid
+from evojax_art.language.program import encode
+from evojax_art.render.batch import evaluate, render
 
 if jax.default_backend() != "cpu":
     pytest.skip("code for a CPU", allow_module_level=True)
 
 from llvmlite import binding, ir
 
-from evojax_art.interpreter import ffi, native
-from evojax_art.interpreter.simd import Simd, Vector
+from evojax_art.interpreter.cpu import ffi, native
+from evojax_art.interpreter.cpu.simd import Simd, Vector
 
 WIDTH = 8
 FUNCTIONS = ("exp", "exp2", "log", "log2", "sin", "floor", "sqrt")
@@ -219,6 +219,6 @@ def test_a_target_sees_arrays_and_fills_results():
 
 def test_a_start_waits_for_neither_llvm_nor_pallas():
     loaded = "{'llvmlite', 'jax.experimental.pallas'} & set(sys.modules)"
-    code = f"import sys, evojax_art.cli; print({loaded})"
+    code = f"import sys, evojax_art.cli.main; print({loaded})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"

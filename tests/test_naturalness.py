@@ -6,7 +6,7 @@ import skimage.data
 import skimage.restoration
 from skimage.transform import resize
 
-from evojax_art.naturalness import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
 
 SHAPE = (96, 128)
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # all come inside scikit-image

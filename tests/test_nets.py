@@ -13,12 +13,12 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from torch_pickles import archive, legacy, state_file
 
-from evojax_art.compilation import CACHE_VARIABLE, cache_folder
-from evojax_art.errors import InputError
 from evojax_art.nets import weights
 from evojax_art.nets.base import find_classes
 from evojax_art.nets.squeezenet import SqueezeNet, class_names
 from evojax_art.nets.weights import download, load_net
+from evojax_art.runtime.cache import CACHE_VARIABLE, cache_folder
+from evojax_art.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")

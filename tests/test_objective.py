@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax_art.errors import InputError
-from evojax_art.goals import ClassGoal
-from evojax_art.naturalness import total_variation, tv_noise
 from evojax_art.nets.base import Classifier
-from evojax_art.objective import REJECTED, ObjectiveConfig, assess
+from evojax_art.objective.evaluation import REJECTED, ObjectiveConfig, assess
+from evojax_art.objective.goals import ClassGoal
+from evojax_art.objective.tv import total_variation, tv_noise
+from evojax_art.runtime.errors import InputError
 
 SCALES = ("probability", "log_odds")
 

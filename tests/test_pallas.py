@@ -14,12 +14,14 @@ from jax.experimental.mosaic.gpu.core import artificial_shared_memory_limit
 from jax.experimental.pallas import mosaic_gpu
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
-from evojax_art.interpreter import packing, pallas, reference, xla
-from evojax_art.ops import Coordinates, keep
-from evojax_art.program import encode
-from evojax_art.tape import NUM_LEAVES, lower, num_registers
+from evojax_art.interpreter import reference, xla
+from evojax_art.interpreter.gpu import pallas
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import Coordinates, keep
+from evojax_art.language.program import encode
+from evojax_art.lowering import packing
+from evojax_art.lowering.tape import NUM_LEAVES, lower, num_registers
+from evojax_art.runtime.errors import InputError
 
 H200 = AbstractMesh(
     (1,),

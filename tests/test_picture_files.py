@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evojax_art.errors import InputError
-from evojax_art.formula import FormulaError, parse
-from evojax_art.formula_files import read_formulas
-from evojax_art.picture import read_png_text, write_png, write_text, written_whole
+from evojax_art.artwork.formula_files import read_formulas
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.language.formula import FormulaError, parse
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import write_text, written_whole
 
 LONG = str(parse("( + ( exp x ) " * 333 + "y" + " )" * 333))  # 1,000 nodes
 PICTURE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)

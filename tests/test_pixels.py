@@ -10,11 +10,11 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import evojax_art as ea
-from evojax_art.errors import InputError
-from evojax_art.goals import ClassGoal, LayerGoal, Measure
 from evojax_art.nets.squeezenet import SqueezeNet
-from evojax_art.polish import pixels, views
-from evojax_art.polish.pixels import PixelPolisher, PixelsConfig, polish_pixels
+from evojax_art.objective.goals import ClassGoal, LayerGoal, Measure
+from evojax_art.refine import pixels, views
+from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, polish_pixels
+from evojax_art.runtime.errors import InputError
 
 QUICK = PixelsConfig(octaves=2, steps=6, learning_rate=0.2)
 

@@ -8,21 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax_art.algorithms.genetic import Genetic
-from evojax_art.cli import main
-from evojax_art.errors import InputError
-from evojax_art.evolution import Evolution
-from evojax_art.formula import parse, to_text
-from evojax_art.judge import Judge
-from evojax_art.objective import ObjectiveConfig
-from evojax_art.picture import read_png_text
-from evojax_art.polish.climb import ClimbConfig, Climber, displaced, scattered
-from evojax_art.polish.drawing import moved, scene_points
-from evojax_art.polish.formula import FormulaPolisher, PolishConfig, lifted
-from evojax_art.polish.lamarck import LamarckConfig, polish_best
-from evojax_art.program import decode, encode, free_constants, take
-from evojax_art.render import render
-from evojax_art.scene import SceneConfig
+from evojax_art.artwork.picture import read_png_text
+from evojax_art.cli.main import main
+from evojax_art.language.formula import parse, to_text
+from evojax_art.language.program import decode, encode, free_constants, take
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.evaluator import Judge
+from evojax_art.refine.ascent import ClimbConfig, Climber, displaced, scattered
+from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
+from evojax_art.refine.drawing import moved, scene_points
+from evojax_art.render.batch import render
+from evojax_art.render.look import SceneConfig
+from evojax_art.runtime.errors import InputError
+from evojax_art.search.generation import Evolution
+from evojax_art.search.genetic import Genetic
+from evojax_art.search.memetic import LamarckConfig, polish_best
 
 FORMULA = "( exp ( * x_iy_jx_ky ( q 0.7 0.2 -0.4 0.5 ) ) )"
 SHORT = ClimbConfig(steps=12, check_every=4)

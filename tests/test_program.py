@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from strategies import expressions
 
 import evojax_art as ea
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
-from evojax_art.ops import BY_NAME, CONSTANT, OPS, PADDING, SUBST
-from evojax_art.program import (
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, PADDING, SUBST
+from evojax_art.language.program import (
     Program,
     decode,
     encode,
@@ -19,6 +18,7 @@ from evojax_art.program import (
     take,
     to_expressions,
 )
+from evojax_art.runtime.errors import InputError
 
 CAPACITY = 64
 valid = jax.jit(jax.vmap(is_valid))

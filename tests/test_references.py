@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import evojax_art as ea
-from evojax_art.large import to_bytes
+from evojax_art.render.large import to_bytes
 
 LEAST_STABLE = 50  # with fewer stable pixels a formula gets no verdict
 UNSTABLE = {"1995": 1 | 4, "sigmoid": 2 | 8}  # flag bits

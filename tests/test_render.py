@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import evojax_art as ea
-from evojax_art import ops
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
 from evojax_art.interpreter import reference
-from evojax_art.large import to_bytes
-from evojax_art.ops import Coordinates
-from evojax_art.program import encode
-from evojax_art.render import smooth_plus
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.language import ops
+from evojax_art.language.formula import parse
+from evojax_art.language.ops import Coordinates
+from evojax_art.language.program import encode
+from evojax_art.render.batch import smooth_plus
+from evojax_art.render.large import to_bytes
+from evojax_art.runtime.errors import InputError
+from evojax_art.search.variation import GrowthConfig, grow
 
 WAVES = "( rolR ( isin ( * x_iy_jx_ky ( q 3 1 -2 0.5 ) ) ) )"
 STEPS = "( floor ( * x_iy_jx_ky ( q 9 4 -7 2 ) ) )"
@@ -124,9 +124,9 @@ def test_bytes_round_as_the_original():
     [(1, False, 40, 64), (1, True, 1, 512), (2, True, 160, 300)],
 )
 def test_render_large_is_render_in_bytes(monkeypatch, samples, smooth, band_pixels, batch_points):
-    monkeypatch.setattr("evojax_art.large._BAND_PIXELS", band_pixels)
-    monkeypatch.setattr("evojax_art.large._BATCH_POINTS", batch_points)
-    monkeypatch.setattr("evojax_art.large._LEAST_ROWS", 1)
+    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", band_pixels)
+    monkeypatch.setattr("evojax_art.render.large._BATCH_POINTS", batch_points)
+    monkeypatch.setattr("evojax_art.render.large._LEAST_ROWS", 1)
     settings = {"z": 0.1, "crunch": "1995", "smooth": smooth, "samples": samples}
     shares = []
     large = ea.render_large(WAVES, 19, 13, **settings, progress_fn=shares.append)

@@ -17,19 +17,19 @@ from conftest import register_tiny
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from evojax_art.bindings import bind_images
-from evojax_art.cli import main
-from evojax_art.compilation import CACHE_VARIABLE
-from evojax_art.config import RunConfig, config_text, parse_flags, read_config
-from evojax_art.errors import InputError
-from evojax_art.formula import parse
-from evojax_art.formula_files import read_formulas
-from evojax_art.goals import ClassGoal, targets_of
+from evojax_art.artwork.formula_files import read_formulas
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.main import main
+from evojax_art.language.bindings import bind_images
+from evojax_art.language.formula import parse
+from evojax_art.language.program import decode, encode, to_expressions
 from evojax_art.nets.weights import REGISTRY
-from evojax_art.picture import read_png_text, write_png
-from evojax_art.program import decode, encode, to_expressions
-from evojax_art.render import render
-from evojax_art.run import _bind, _seeds
+from evojax_art.objective.goals import ClassGoal, targets_of
+from evojax_art.render.batch import render
+from evojax_art.runs.config import RunConfig, config_text, parse_flags, read_config
+from evojax_art.runs.evolve import _bind, _seeds
+from evojax_art.runtime.cache import CACHE_VARIABLE
+from evojax_art.runtime.errors import InputError
 
 SMALL = (
     "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --record-step 0 "

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax_art.formula import parse
-from evojax_art.goals import ClassGoal
-from evojax_art.images import pyramid
-from evojax_art.objective import ObjectiveConfig, assess, distance
-from evojax_art.program import decode, encode, is_valid
-from evojax_art.render import render
-from evojax_art.start_from import leaf_name, variations
+from evojax_art.language.formula import parse
+from evojax_art.language.photographs import pyramid
+from evojax_art.language.program import decode, encode, is_valid
+from evojax_art.objective.evaluation import ObjectiveConfig, assess, distance
+from evojax_art.objective.goals import ClassGoal
+from evojax_art.render.batch import render
+from evojax_art.search.start_from import leaf_name, variations
 
 IMAGES = ("sky", "cat")
 

@@ -7,14 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import expressions
 
-from evojax_art.formula import Expression, parse
-from evojax_art.formula_files import read_formulas
+from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.interpreter import reference
-from evojax_art.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion, frame_coordinates
-from evojax_art.program import encode, take, to_expressions
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape, lower
-from evojax_art.values import UNWRAPPED, _hashes, read_nodes
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.language.formula import Expression, parse
+from evojax_art.language.ops import (
+    BY_NAME,
+    CONSTANT,
+    OPS,
+    Coordinates,
+    Quaternion,
+    frame_coordinates,
+)
+from evojax_art.language.program import encode, take, to_expressions
+from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape, lower
+from evojax_art.lowering.values import UNWRAPPED, _hashes, read_nodes
+from evojax_art.search.variation import GrowthConfig, grow
 
 CAPACITY = 63
 POPULATION = 16
@@ -147,7 +154,7 @@ def test_frames_deeper_than_their_hashes_share_nothing_and_stay_right():
 def test_a_collision_of_hashes_changes_nothing(monkeypatch):
     formulas = [parse("( - ( exp x ) ( * y ( conj x_iy ) ) )")] * POPULATION
     monkeypatch.setattr(
-        "evojax_art.values._hashes", lambda program, nodes: _hashes(program, nodes) * 0
+        "evojax_art.lowering.values._hashes", lambda program, nodes: _hashes(program, nodes) * 0
     )
     tapes = jax.tree.map(
         np.asarray, jax.jit(jax.vmap(lambda p: lower(p)))(encode(formulas, CAPACITY))

@@ -21,8 +21,8 @@ from torch_pickles import (
     tensor,
 )
 
-from evojax_art.errors import InputError
 from evojax_art.nets.torch_files import read_tensors
+from evojax_art.runtime.errors import InputError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FILES = ("torch_zip.pth", "torch_legacy.pth")

@@ -14,19 +14,19 @@ from flax import nnx
 from PIL import Image
 from rich.console import Console
 
-from evojax_art.errors import InputError
 from evojax_art.nets.cifar import CifarClassifier
 from evojax_art.nets.weights import REGISTRY, NetEntry, load_net
-from evojax_art.training.augmentation import AugmentationConfig, augment
-from evojax_art.training.calibration import (
+from evojax_art.runs.training.augmentation import AugmentationConfig, augment
+from evojax_art.runs.training.calibration import (
     accuracy,
     best_temperature,
     calibration_error,
     photograph_logits,
 )
-from evojax_art.training.photographs import Photographs, read_photographs
-from evojax_art.training.session import formula_pictures, train
-from evojax_art.training.training import Training, TrainingConfig, restore, save
+from evojax_art.runs.training.photographs import Photographs, read_photographs
+from evojax_art.runs.training.session import formula_pictures, train
+from evojax_art.runs.training.training import Training, TrainingConfig, restore, save
+from evojax_art.runtime.errors import InputError
 
 CALM = AugmentationConfig(cutout_share=0, colour_share=0, blur_share=0, noise_share=0)
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evojax_art import variation
-from evojax_art.errors import InputError
-from evojax_art.formula import Expression, Node, parse, subexpressions
-from evojax_art.ops import BY_NAME, OPS
-from evojax_art.program import ARITY, Program, encode, is_valid, take, to_expressions
-from evojax_art.variation import GrowthConfig, VariationConfig
+from evojax_art.language.formula import Expression, Node, parse, subexpressions
+from evojax_art.language.ops import BY_NAME, OPS
+from evojax_art.language.program import ARITY, Program, encode, is_valid, take, to_expressions
+from evojax_art.runtime.errors import InputError
+from evojax_art.search import variation
+from evojax_art.search.variation import GrowthConfig, VariationConfig
 
 BATCH = 64
 ALIKE = dict.fromkeys(VariationConfig().weights, 1.0)

@@ -1,1 +1,4 @@
-"""Measuring the engine: rows side by side, floors, sweeps, a picture of them."""
+"""Measures the engine: its parts side by side, their floors, how they grow.
+
+May import `runs` and below.
+"""

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from evojax_art.cores import num_cores
+from evojax_art.runtime.cores import num_cores
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -15,19 +15,19 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from evojax_art.algorithms.genetic import Genetic
 from evojax_art.benchmark.floors import Floors
 from evojax_art.benchmark.measure import Batch, CompiledCall, Job, Measurement, Work
 from evojax_art.benchmark.work import work_of_noise, work_of_rendering
-from evojax_art.evolution import Evolution, EvolutionState
 from evojax_art.interpreter.api import Implementation, lower_all
-from evojax_art.naturalness import tv_noise
+from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Classifier
-from evojax_art.objective import ObjectiveConfig
-from evojax_art.program import Program, take
-from evojax_art.render import render
-from evojax_art.scene import SceneConfig
-from evojax_art.variation import GrowthConfig, VariationConfig, vary
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.tv import tv_noise
+from evojax_art.render.batch import render
+from evojax_art.render.look import SceneConfig
+from evojax_art.search.generation import Evolution, EvolutionState
+from evojax_art.search.genetic import Genetic
+from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 LOWERING, RENDERING, NETWORK = "lowering", "rendering", "network"
 NOISE, VARIATION, GENERATION = "noise", "variation", "generation"

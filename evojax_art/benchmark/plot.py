@@ -6,7 +6,7 @@ from typing import Any
 from evojax_art.benchmark.parts import GENERATION, LOWERING, RENDERING
 from evojax_art.benchmark.report import Results, short, title
 from evojax_art.benchmark.sweeps import Sweep
-from evojax_art.picture import written_whole
+from evojax_art.runtime.files import written_whole
 
 _INK, _FAINT, _PALE = "#22272e", "#8b949e", "#d5dee8"
 _COLOURS = {RENDERING: "#1f6f8b", GENERATION: "#c8553d"}

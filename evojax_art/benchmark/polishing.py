@@ -7,14 +7,14 @@ import numpy as np
 
 from evojax_art.benchmark.measure import Batch, Job
 from evojax_art.benchmark.parts import Subject
-from evojax_art.interpreter import reverse
-from evojax_art.judge import Judge
-from evojax_art.objective import ObjectiveConfig
-from evojax_art.ops import CONSTANT
-from evojax_art.polish.climb import ClimbConfig, Climber, ClimbState
-from evojax_art.polish.drawing import ValueFn, traced
-from evojax_art.program import Program, free_constants, take, to_expressions
-from evojax_art.scene import SceneConfig
+from evojax_art.interpreter.reverse import api as reverse
+from evojax_art.language.ops import CONSTANT
+from evojax_art.language.program import Program, free_constants, take, to_expressions
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.evaluator import Judge
+from evojax_art.refine.ascent import ClimbConfig, Climber, ClimbState
+from evojax_art.refine.drawing import ValueFn, traced
+from evojax_art.render.look import SceneConfig
 
 _TOGETHER = 64  # formulas that climb side by side,
 _COPIES = 4  # and copies of one, as `polish` has them

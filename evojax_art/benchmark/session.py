@@ -13,29 +13,24 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.benchmark import plot, report
 from evojax_art.benchmark.floors import measure_floors
 from evojax_art.benchmark.machine import describe_machine, file_stem
 from evojax_art.benchmark.measure import measure, without_compilation_cache
-from evojax_art.benchmark.parts import (
-    BUILDERS,
-    Subject,
-    row_of,
-    shares_of_generation,
-)
+from evojax_art.benchmark.parts import BUILDERS, Subject, row_of, shares_of_generation
 from evojax_art.benchmark.polishing import polishing
 from evojax_art.benchmark.report import Results
 from evojax_art.benchmark.sweeps import Axis, plans, run_plan
-from evojax_art.errors import InputError
-from evojax_art.evolution import fitting_batch
-from evojax_art.formula import Expression
-from evojax_art.formula_files import read_formulas
 from evojax_art.interpreter.api import Implementation
+from evojax_art.language.formula import Expression
+from evojax_art.language.program import Program, encode, take
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import DEFAULT, load_net
-from evojax_art.picture import check_writable, write_text
-from evojax_art.program import Program, encode, take
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import check_writable, write_text
+from evojax_art.search.generation import fitting_batch
+from evojax_art.search.variation import GrowthConfig, grow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from evojax_art.benchmark.parts import (
     render_fn,
     rendering_batch,
 )
-from evojax_art.program import Program, take
-from evojax_art.variation import GrowthConfig, grow
+from evojax_art.language.program import Program, take
+from evojax_art.search.variation import GrowthConfig, grow
 
 Axis = Literal["population", "size", "length"]
 UNITS: dict[Axis, str] = {"population": "formula", "size": "pixel", "length": "node"}

@@ -18,9 +18,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from evojax_art.benchmark.measure import Work
-from evojax_art.naturalness import GATE_WEIGHT, denoise_tv_chambolle
-from evojax_art.ops import OPS, SUBST, Coordinates, Op, Quaternion, crunch, frame_coordinates
-from evojax_art.program import Program
+from evojax_art.language.ops import (
+    OPS,
+    SUBST,
+    Coordinates,
+    Op,
+    Quaternion,
+    crunch,
+    frame_coordinates,
+)
+from evojax_art.language.program import Program
+from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle
 
 _TILE = 256
 _ITERATIONS = 200  # of Chambolle's method at most

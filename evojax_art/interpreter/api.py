@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.errors import InputError
-from evojax_art.images import Pyramid
 from evojax_art.interpreter import xla
-from evojax_art.ops import Coordinates, Keep, Quaternion, keep
-from evojax_art.program import Program
-from evojax_art.tape import Tape, lower
+from evojax_art.language.ops import Coordinates, Keep, Quaternion, keep
+from evojax_art.language.photographs import Pyramid
+from evojax_art.language.program import Program
+from evojax_art.lowering.tape import Tape, lower
+from evojax_art.runtime.errors import InputError
 
 Implementation = Literal["best", "native", "pallas", "xla", "switch", "lockstep"]
 _GROUP = 1 << 14  # formulas lowered at a time,
@@ -24,7 +24,7 @@ def best_elsewhere(with_pictures: bool) -> Literal["pallas", "lockstep"]:
     """What "best" means on this process's accelerator."""
     if jax.default_backend() != "gpu" or with_pictures:
         return "lockstep"
-    from evojax_art.interpreter import pallas
+    from evojax_art.interpreter.gpu import pallas
 
     return "pallas" if pallas.is_supported() else "lockstep"
 
@@ -108,13 +108,13 @@ def lower_all(population: Program) -> Tape:
 # The modules are imported where they are used: a GPU's machine need not have LLVM, and Pallas takes
 # half a second, which a CPU need not spend.
 def _native(tapes, at, kept, together, dtype, images, samples):
-    from evojax_art.interpreter import native
+    from evojax_art.interpreter.cpu import native
 
     return native.interpret(tapes, at, kept, together, images, samples).astype(dtype)
 
 
 def _pallas(tapes, at, kept, samples, dtype):
-    from evojax_art.interpreter import pallas
+    from evojax_art.interpreter.gpu import pallas
 
     return pallas.interpret(xla.fold(tapes), at, kept, samples, dtype)
 

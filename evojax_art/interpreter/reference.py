@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from evojax_art.formula import Expression
-from evojax_art.images import Pyramid, leaf_value
-from evojax_art.ops import AT, FRAMING, Coordinates, Quaternion, frame_coordinates
+from evojax_art.language.formula import Expression
+from evojax_art.language.ops import AT, FRAMING, Coordinates, Quaternion, frame_coordinates
+from evojax_art.language.photographs import Pyramid, leaf_value
 
 
 class _Place(NamedTuple):

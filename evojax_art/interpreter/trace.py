@@ -19,9 +19,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from evojax_art.formula import Expression
-from evojax_art.images import Pyramid, leaf_value
-from evojax_art.ops import AT, CONSTANT, FRAMING, Coordinates, Quaternion, frame_coordinates
+from evojax_art.language.formula import Expression
+from evojax_art.language.ops import (
+    AT,
+    CONSTANT,
+    FRAMING,
+    Coordinates,
+    Quaternion,
+    frame_coordinates,
+)
+from evojax_art.language.photographs import Pyramid, leaf_value
 
 LARGEST_COTANGENT = 1e12
 

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from evojax_art.images import Pyramid, leaf_value
-from evojax_art.ops import (
+from evojax_art.language.ops import (
     CONSTANT,
     INSTRUCTIONS,
     OPS,
@@ -26,8 +25,9 @@ from evojax_art.ops import (
     Quaternion,
     frame_coordinates,
 )
-from evojax_art.tape import LEAVES, NUM_LEAVES, Tape
-from evojax_art.values import UNWRAPPED
+from evojax_art.language.photographs import Pyramid, leaf_value
+from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.lowering.values import UNWRAPPED
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
 

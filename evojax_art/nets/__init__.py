@@ -1,1 +1,4 @@
-"""Image classifiers: one architecture per file, their weights and their classes."""
+"""The networks: architectures, their weights, and the registry that finds both.
+
+May import `artwork` and below.
+"""

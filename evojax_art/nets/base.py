@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.errors import InputError, suggest
+from evojax_art.runtime.errors import InputError, suggest
 
 
 class Classifier(nnx.Module):

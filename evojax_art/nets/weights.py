@@ -17,11 +17,11 @@ import pooch
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from evojax_art.compilation import cache_folder
-from evojax_art.errors import InputError, suggest
 from evojax_art.nets import cifar, squeezenet, torch_files
 from evojax_art.nets.base import Classifier
-from evojax_art.picture import written_whole
+from evojax_art.runtime.cache import cache_folder
+from evojax_art.runtime.errors import InputError, suggest
+from evojax_art.runtime.files import written_whole
 
 _PACKAGE = Path(__file__).parent
 _REINSTALL = "they are part of the package: install evojax-art again"

@@ -1,0 +1,113 @@
+"""`evojax-art dream`."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import UInt8
+from rich.console import Console
+
+from evojax_art.cli.start import read_start
+from evojax_art.objective.goals import Goal
+from evojax_art.runs.config import parse_flags
+from evojax_art.runs.dream import DreamConfig, Dreamer
+from evojax_art.runs.dream_folder import DreamFolder
+from evojax_art.runtime.cache import keep_compiled
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+
+_BAR = 24  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamCommand:
+    """Let a network see things in a picture, and zoom into what it sees, without end.
+
+    The same command again goes on after the last frame, and makes what an uninterrupted one would
+    have made; with more frames it makes the dream longer. Ctrl-C ends it cleanly.
+
+    Attributes:
+        start: a photograph, a PNG of ours, or a formula.
+        out: the folder for frames and video; by default dreams/ and the start's name.
+        frames: how many, with the start.
+        video: kind of the video, dream.mp4 or dream.gif.
+        fps: frames per second of the video.
+        dream: the settings.
+    """
+
+    start: tyro.conf.Positional[str]
+    out: Path | None = None
+    frames: int = 60
+    video: Literal["mp4", "gif", "none"] = "mp4"
+    fps: float = 12.0
+    dream: Annotated[DreamConfig, tyro.conf.arg(name="")] = field(default_factory=DreamConfig)
+
+    def __post_init__(self):
+        if not 1 <= self.frames <= 100_000:
+            raise InputError(f"frames must be 1 to 100000, got {self.frames}")
+
+
+def dream(flags: list[str]) -> None:
+    """The command."""
+    command = parse_flags(DreamCommand, flags, "evojax-art dream")
+    config = command.dream
+    keep_compiled()
+    net, goal = config.load()
+    dreamer = Dreamer(config, net, goal)
+    folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
+    folder = DreamFolder(folder_path, command.start, config)
+    if command.video != "none":
+        folder.check_video(command.video, command.fps)
+    start = None if len(folder) else read_start(command.start, config.size)
+    console = Console(stderr=True, highlight=False)
+    if len(folder) < command.frames:
+        _make(command.frames, folder, dreamer, goal, start, console)
+    written = folder.finish(command.video, command.fps)
+    noises = folder.noises()
+    missing = "" if len(noises) >= command.frames else "; the same command goes on from here"
+    print(f"{len(noises)} frames, noise {min(noises):.3f} to {max(noises):.3f}{missing}")
+    print(*written, sep="\n")
+
+
+def _make(
+    count: int,
+    folder: DreamFolder,
+    dreamer: Dreamer,
+    goal: Goal,
+    start: UInt8[np.ndarray, "H W 3"] | None,
+    console: Console,
+) -> None:
+    """The frames that are missing; fewer when somebody wants to stop."""
+    made, began = 0, time.monotonic()
+    with (
+        stop_on_interrupt(console, "this frame") as interrupted,
+        StatusLine(console, "compiling, once ...") as status,
+    ):
+        first = len(folder)
+        picture, formula = folder.last() if start is None else (start, "")
+        for number in range(first, count):
+            frame = dreamer.next(picture, number, formula) if number else dreamer.first(picture)
+            folder.write(number, frame)
+            picture, formula = frame.picture, frame.formula
+            if number == max(first, 1):  # compilation is over, the clock starts
+                made, began = 0, time.monotonic()
+            else:
+                made += 1
+            done = _BAR * (number + 1) // count
+            parts = [f"{'━' * done}{'─' * (_BAR - done)} frame {number + 1} of {count}"]
+            parts += [f"{goal.name:.30} {goal.text(frame.score)}", f"noise {frame.noise:.3f}"]
+            if made and number:
+                each = (time.monotonic() - began) / made
+                left = round(each * (count - number - 1))
+                parts += [f"{each:.1f} s a frame", f"{left // 60}:{left % 60:02d} left"]
+            status.show(" · ".join(parts))
+            if interrupted.is_set():
+                break
+
+
+def _name(start: str) -> str:
+    """A file's name without its suffix; empty for a formula."""
+    return Path(start).stem if len(start) < 256 and Path(start).suffix else ""

@@ -1,0 +1,56 @@
+"""`evojax-art nets`."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from evojax_art.nets.base import find_classes
+from evojax_art.nets.weights import DEFAULT, REGISTRY, download, lookup, weights_path
+from evojax_art.runs.config import parse_flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetsCommand:
+    """List the networks that can judge; with a name, tell about one.
+
+    Attributes:
+        name: a network.
+        classes: list its classes.
+        target: list the classes that this target means.
+        download: fetch its published weights into the cache.
+    """
+
+    name: tyro.conf.Positional[str] = ""
+    classes: bool = False
+    target: str = ""
+    download: bool = False
+
+
+def nets(flags: list[str]) -> None:
+    """The command."""
+    command = parse_flags(NetsCommand, flags, "evojax-art nets")
+    if not command.name:
+        for name, entry in REGISTRY.items():
+            found = weights_path(name).exists()
+            missing = "missing; install again" if entry.embedded else "not downloaded"
+            there = "in this package" if entry.embedded else "in the cache"
+            mark = " (default)" if name == DEFAULT else ""
+            print(f"{name}{mark}: {entry.summary}; {there if found else missing}")
+        return
+    entry = lookup(command.name)
+    if command.download:
+        print(download(command.name, progress=True))
+        return
+    classes, groups = entry.class_names(), entry.groups()
+    if command.classes or command.target:
+        everything = range(len(classes))
+        chosen = find_classes(classes, command.target, groups) if command.target else everything
+        group_of = {index: f" ({name})" for name, members in groups.items() for index in members}
+        for index in chosen:
+            print(f"{index}: {classes[index]}{group_of.get(index, '')}")
+        return
+    print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
+    if entry.url:
+        print(f"published at: {entry.url}")
+    if entry.unseen:
+        print(f"unseen judge of what evolves for it: {entry.unseen}")

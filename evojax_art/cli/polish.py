@@ -1,0 +1,271 @@
+"""`evojax-art polish`."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array, Key
+from rich.console import Console
+
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.inputs import Given, output_paths, picture_size, read_all
+from evojax_art.cli.start import read_start
+from evojax_art.language.bindings import Bound, bind_images
+from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.evaluator import Judge
+from evojax_art.objective.target import WishConfig
+from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
+from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
+from evojax_art.render.large import render_large, to_bytes
+from evojax_art.render.look import SceneConfig
+from evojax_art.runs.config import parse_flags
+from evojax_art.runtime.cache import keep_compiled
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolishCommand:
+    """Move a formula's constants, or with --pixels the pixels of its picture, up the gradient.
+
+    A formula's result is printed as text, never worse than the start, and drawn. A PNG of ours says
+    how it wants to be drawn, and what it was bred for; flags override it.
+
+    Attributes:
+        inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON; with
+            --pixels also a photograph.
+        target: what to see: names of classes or superclasses, parts of names, or indices; several
+            are summed. By default what the PNG was bred for, or crab.
+        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL. A wrong name
+            lists those there are.
+        guide: with a layer, a picture: its activations there shall be matched.
+        net: the network that judges; by default the PNG's, or the embedded one.
+        weights: its weights file, .safetensors or .pth; by default the one that is part of this
+            package, or else the one in the cache.
+        out: the PNG, or a folder where there are several formulas; existing files are replaced.
+        size: WIDTHxHEIGHT of the PNG, or one number; with --pixels of what is polished.
+        image: NAME=FILE, a photograph that formulas may read; NAME:whole=FILE fits it.
+        seed: same seed, same result.
+        lenient: read formulas as the 1995 program does.
+        pixels: polish the picture's pixels, not the formula.
+        polish: the settings for a formula.
+        objective: how fitness is composed.
+        scene: the pictures that are judged.
+        pixel: the settings for pixels.
+    """
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    target: tuple[str, ...] = ()
+    layer: str = ""
+    guide: Path | None = None
+    net: str = ""
+    weights: Path | None = None
+    out: Path | None = None
+    size: str = "448"
+    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    seed: int = 0
+    lenient: bool = False
+    pixels: bool = False
+    polish: Annotated[PolishConfig, tyro.conf.arg(name="")] = field(default_factory=PolishConfig)
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(tv_weight=1.0))
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    pixel: PixelsConfig = field(default_factory=PixelsConfig)
+
+    def __post_init__(self):
+        if not self.inputs:
+            raise InputError("polish: give a formula or a file")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
+        if not any(Path(given).suffix.lower() == ".png" for given in self.inputs):
+            self.wish({})  # refuses what makes no sense, whatever the formulas
+
+    def wish(self, text: Mapping[str, str]) -> WishConfig:
+        """What is wanted of a formula whose picture says this."""
+        names = ("target", "layer", "guide", "net", "weights")
+        return WishConfig.recalled(text, **{name: getattr(self, name) for name in names})
+
+
+def polish(flags: list[str]) -> None:
+    """The command."""
+    command = parse_flags(PolishCommand, flags, "evojax-art polish")
+    keep_compiled()
+    size = picture_size(command.size)
+    console = Console(stderr=True, highlight=False)
+    if command.pixels:
+        _polish_pixels(command, console)
+        return
+    flagged = bind_images(command.image)
+    session = _Session(command, size, console)
+    given = read_all(command.inputs, flagged, "polish", lenient=command.lenient)
+    jobs = [session.job(one, bound) for one, bound in given]
+    paths = output_paths(command.out, len(jobs), "polish", "polished.png", "polished")
+    results = session.all(jobs, paths)
+    if len(jobs) > 1:
+        gains = [result.best.value - result.start.value for result in results]
+        steps = [1000 * result.seconds / max(1, result.steps) for result in results]
+        console.print(
+            f"{len(gains)} formulas: value {min(gains):+.3g} at least, "
+            f"{statistics.median(gains):+.3g} median; {statistics.median(steps):.1f} ms a step of "
+            f"{command.polish.restarts} pictures (median)",
+            soft_wrap=True,
+        )
+    print(paths[0].parent if len(jobs) > 1 else paths[0])
+
+
+class _Job(NamedTuple):
+    """A formula to polish.
+
+    Attributes:
+        given: the formula.
+        bound: pictures that it reads.
+        wish: what is wanted of it.
+        scene: how it is drawn and judged.
+    """
+
+    given: Given
+    bound: Bound
+    wish: WishConfig
+    scene: SceneConfig
+
+
+class _Session:
+    """Formulas one after the other; what they share is loaded and compiled once."""
+
+    def __init__(self, command: PolishCommand, size: tuple[int, int], console: Console):
+        self._command, self._size, self._console = command, size, console
+        self._loaded = cache(WishConfig.load)
+        self._polishers: dict[tuple, FormulaPolisher] = {}
+
+    def job(self, given: Given, bound: Bound) -> _Job:
+        """As flags say, else as its picture does; that network and goal are there."""
+        scene, default = self._command.scene, SceneConfig()
+        look = asdict(given.look)
+        unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
+        scene = replace(scene, **{name: look[name] for name in unsaid})
+        wish = self._command.wish(given.text)
+        self._loaded(wish)
+        return _Job(given, bound, wish, scene)
+
+    def all(self, jobs: list[_Job], paths: list[Path]) -> list[Polished]:
+        """Polishes and draws; fewer when somebody wants to stop."""
+        results, several = [], len(jobs) > 1
+        with stop_on_interrupt(self._console, "these steps") as interrupted:
+            for number, (job, path) in enumerate(zip(jobs, paths, strict=True), 1):
+                size = f"{len(job.given.expression)} nodes"
+                title = f"{number} of {len(jobs)}" if several else size
+                key = jax.random.fold_in(jax.random.key(self._command.seed), number)
+                try:
+                    result = self._polished(title, job, key, interrupted)
+                except InputError as error:
+                    if not several:
+                        raise
+                    self._console.print(f"{title}: left out: {error}", markup=False)
+                    continue
+                self._tell(title, job, result)
+                self._draw(job, result, path)
+                print(result.best.expression)
+                results.append(result)
+                if interrupted.is_set():
+                    break
+        if not results:
+            raise InputError("polish: none of these formulas has a constant; --lift adds some")
+        return results
+
+    def _polished(self, title: str, job: _Job, key: Key[Array, ""], interrupted: Flag) -> Polished:
+        _, goal = self._loaded(job.wish)
+        polisher = self._polisher(job)
+        with StatusLine(self._console, f"{title}: compiling ...") as status:
+
+            def progress(share: float, score: float) -> bool:
+                status.show(f"{title}: {100 * share:.0f} %, {goal.text(score)} {job.wish.wanted}")
+                return not interrupted.is_set()
+
+            return polisher(job.given.expression, key, progress)
+
+    def _polisher(self, job: _Job) -> FormulaPolisher:
+        known = (job.wish, job.scene, job.bound.sources)
+        if known not in self._polishers:
+            command, (net, goal) = self._command, self._loaded(job.wish)
+            judge = Judge(net, goal, command.objective, job.scene, images=job.bound.pyramids)
+            self._polishers[known] = FormulaPolisher(judge, command.polish, job.bound.names)
+        return self._polishers[known]
+
+    def _tell(self, title: str, job: _Job, result: Polished) -> None:
+        start, best = result.start, result.best
+        _, goal = self._loaded(job.wish)
+        each = 1000 * result.seconds / max(1, result.steps)
+        self._console.print(
+            f"{title}: {goal.text(start.score)} -> {goal.text(best.score)} {job.wish.wanted} "
+            f"(value {start.value:.3f} -> {best.value:.3f}), {result.num_constants} constants, "
+            f"compiling {result.compile_seconds:.1f} s, {result.steps} steps, {each:.1f} ms each",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def _draw(self, job: _Job, result: Polished, path: Path) -> None:
+        width, height = self._size
+        scene, bound, formula = job.scene, job.bound, result.best.expression
+        look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
+        picture = render_large(formula, height, width, **look, samples=2, images=bound.pyramids)
+        net, _ = self._loaded(job.wish)
+        text = {
+            "formula": formula,
+            **bound.chunk(formula),
+            "polished_from": result.start.expression,
+            "score": f"{result.best.score:.6g}",
+            **job.wish.wish,
+            "net": job.wish.net,
+            "judged_size": scene.fitted_to(net.size).size,
+            "judged_samples": scene.samples,
+            **look,
+            "Software": f"evojax_art {version('evojax-art')}",
+        }
+        write_png(path, np.asarray(picture, np.uint8), text)
+
+
+def _polish_pixels(command: PolishCommand, console: Console) -> None:
+    """The picture of one formula, or a photograph."""
+    if len(command.inputs) > 1:
+        raise InputError("polish --pixels: give one formula or picture")
+    (out,) = output_paths(command.out, 1, "polish", "polished.png", "")
+    given = " ".join(command.inputs)
+    start = read_start(given, command.size)
+    is_png = Path(given).suffix.lower() == ".png"
+    wish = command.wish(read_png_text(Path(given)) if is_png else {})
+    net, goal = wish.load()
+    polisher = PixelPolisher(net, goal, command.pixel)
+    with StatusLine(console, "compiling, once for each octave ...") as status:
+
+        def progress(share: float, value: float) -> None:
+            shown = "" if math.isnan(value) else f", value {value:.3f}"
+            status.show(f"{100 * share:.0f} %{shown}")
+
+        key = jax.random.key(command.seed)
+        result = polisher(jnp.asarray(start, jnp.float32) / 255, key, progress)
+    text = {
+        "pixels_polished_from": given,
+        "score": f"{result.score:.6g}",
+        **wish.wish,
+        "net": wish.net,
+        "noise": f"{result.noise:.4g}",
+        "seed": command.seed,
+        "Software": f"evojax_art {version('evojax-art')}",
+    }
+    write_png(out, to_bytes(result.picture), text)
+    console.print(
+        f"{goal.text(result.start_score)} -> {goal.text(result.score)} {wish.wanted} (value "
+        f"{result.start_value:.3f} -> {result.value:.3f}), noise {result.start_noise:.3f} -> "
+        f"{result.noise:.3f}, compiling {result.compile_seconds:.1f} s, {result.seconds:.1f} s",
+        markup=False,
+        soft_wrap=True,
+    )
+    print(out)

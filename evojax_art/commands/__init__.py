@@ -1,1 +1,0 @@
-"""The commands, a module each; `cli` calls the function of their name."""

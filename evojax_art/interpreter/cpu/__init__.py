@@ -1,0 +1,1 @@
+"""The CPU's interpreter: code that LLVM compiles from the op table, called through XLA's FFI."""

@@ -1,0 +1,1 @@
+"""The GPU's interpreter: a Pallas kernel for NVIDIA cards since Hopper."""

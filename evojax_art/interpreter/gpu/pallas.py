@@ -1,0 +1,377 @@
+"""Tapes on a GPU, as one kernel (Pallas, Mosaic GPU; Hopper and newer).
+
+A block of 128 threads evaluates one formula on one tile of `TILE` pixels. All of its threads take
+the same instruction, so the branch on the opcode diverges nowhere and only the op that is asked
+for is computed. The arithmetic is `ops.OPS`, traced once per instruction with `KernelNumpy`.
+
+How a formula's instructions are packed into words is said in `packing`.
+
+Where values live, per thread (two pixels) or per block:
+
+    coordinates, newest value   hardware registers: 3 and 4 floats a pixel
+    leaves                      nowhere: built from the coordinates where an operand asks for one
+    slots 0 to SLOTS - 1        shared memory, 4 kB each: 32 kB a block, so six blocks would fit on
+                                a multiprocessor (228 kB, 1 kB of them a block's overhead); the
+                                hardware registers allow five
+    slots behind them           device memory. As a block cannot know which of the resident ones
+                                it is, formulas that need such slots go to the first `WORKERS`
+                                blocks, which work them off with a scratch area each; the blocks
+                                those formulas would have had end at once
+
+Slots are written and read at the same place by the same thread, so instructions need no barrier.
+Only the way out does: colours pass through slot 0 to change hands, so that each thread can write
+every 128th pixel's channels next to each other, [P, pixels, channels], as networks take them.
+
+Blocks run in the order of falling length, formula by formula, so that the longest do not come last;
+which formula is whose is an index (`order`), read by the block and used as the output's address.
+Samples of a pixel are a loop in its block and averaged in registers.
+
+Precision: `exp`, `log`, `sin` are libdevice's (1 to 2 ulp, any argument), a reciprocal is
+`rcp.approx` (1 ulp), square roots and `floor` are composed below. Products and sums may fuse.
+
+What is known of it was learnt without a GPU: XLA and ptxas make sm_90a code of it with 92 registers
+a thread (107 where samples are averaged) that spills none of them and branches by jump tables, and
+its result is the picture batch itself, without a copy. Nobody has timed it.
+
+On a CPU the same kernel is interpreted, block by block: for tests, far too slow for use.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from evojax_art.language.ops import (
+    CONSTANT,
+    INSTRUCTIONS,
+    Coordinates,
+    Keep,
+    Op,
+    Quaternion,
+    frame_coordinates,
+    keep,
+    num_kept,
+)
+from evojax_art.lowering.packing import FIRST_SLOT, Packed, field_bits, pack, unpack, words_per_step
+from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.lowering.values import UNWRAPPED
+from evojax_art.runtime.errors import InputError
+
+TILE = 256  # pixels of a block: two a thread, which share its instruction's decoding
+SLOTS = 8  # own registers on chip; the 1995 archive needs 7
+WORKERS = 128  # blocks with slots in device memory, about one a multiprocessor
+THREADS = 128  # a warpgroup, the unit that Mosaic GPU programs
+
+
+class KernelNumpy:
+    """`jax.numpy`, with what Mosaic GPU lacks composed of what it has."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+    @staticmethod
+    def floor(t: Array) -> Array:
+        """From the nearest whole number, which is one instruction."""
+        nearest = lax.round(t, lax.RoundingMethod.TO_NEAREST_EVEN)
+        return jnp.where(nearest > t, nearest - 1, nearest)
+
+    @staticmethod
+    def sqrt(t: Array) -> Array:
+        """From the reciprocal root, which Mosaic GPU has had longer than the root."""
+        ordinary = (t > 0) & (t < np.inf)
+        safe = jnp.where(ordinary, t, jnp.ones_like(t))
+        inverse = lax.rsqrt(safe)
+        root = safe * inverse
+        root = root + 0.5 * inverse * (safe - root * root)  # Newton: rsqrt is 2 ulp off on a GPU
+        return jnp.where(ordinary, root, jnp.where(t < 0, jnp.full_like(t, np.nan), t))
+
+
+def is_supported() -> bool:
+    """Whether this process's default device runs the kernel."""
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+    major = capability.split(".")[0]  # of "9.0"; ROCm says "gfx942"
+    return major.isdecimal() and int(major) >= 9
+
+
+def interpret(
+    tapes: Tape,
+    at: Coordinates,
+    kept: Keep,
+    samples: int = 1,
+    dtype: DTypeLike = jnp.float32,
+    simulate: Any = None,
+) -> Float[Array, "P N C"]:
+    """Evaluates a population, as `interpreter.api.interpret` does; traceable.
+
+    Args:
+        tapes: a population's tapes.
+        at: coordinates, each [tiles, samples * D] float32; any D.
+        kept: what to keep of a value.
+        samples: points of a pixel, over which the result is averaged.
+        dtype: of the result; averages are float32.
+        simulate: `InterpretGPUParams`, to run on a simulated GPU whatever the platform.
+
+    Raises:
+        InputError: there is a GPU, but it is older than Hopper.
+    """
+    if jax.default_backend() != "cpu" and not is_supported():
+        raise InputError(
+            "implementation 'pallas' needs an NVIDIA GPU of compute capability 9.0 (Hopper) or "
+            f"later, found {jax.devices()[0].device_kind}"
+        )
+    num_pixels = at.x.size // samples
+    sizes = _Sizes(
+        num_formulas=len(tapes.length),
+        num_tiles=-(-num_pixels // TILE),
+        samples=samples,
+        num_own=tapes.num_registers - NUM_LEAVES,
+        kept=kept,
+        dtype=jnp.dtype(dtype),
+    )
+
+    def by_sample(field: Array) -> Array:
+        """[samples, pixels], padded to whole tiles."""
+        field = field.reshape(len(field), samples, -1).swapaxes(0, 1).reshape(samples, -1)
+        return jnp.pad(field, ((0, 0), (0, sizes.num_tiles * TILE - num_pixels)), mode="edge")
+
+    operands = (*pack(tapes, SLOTS, sizes.bits), *map(by_sample, at))
+    if simulate is not None:
+        results = _launch(sizes, operands, simulate)
+    else:
+        results = lax.platform_dependent(
+            *operands,
+            cpu=lambda *operands: _launch_interpreted(sizes, operands),
+            default=lambda *operands: _launch(sizes, operands),
+        )
+    return results[:, :num_pixels]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """What is known of a kernel when it is traced."""
+
+    num_formulas: int
+    num_tiles: int
+    samples: int
+    num_own: int
+    kept: Keep
+    dtype: np.dtype
+
+    @property
+    def bits(self) -> int:
+        """Of a field of a word."""
+        return field_bits(self.num_own)
+
+    @property
+    def num_spilled(self) -> int:
+        """Slots of the scratch areas in device memory."""
+        return max(0, self.num_own - SLOTS)
+
+    @property
+    def num_items(self) -> int:
+        return self.num_formulas * self.num_tiles
+
+    @property
+    def num_workers(self) -> int:
+        return min(WORKERS, self.num_items) if self.num_spilled else 0
+
+    @property
+    def num_blocks(self) -> int:
+        return self.num_workers + self.num_items
+
+
+def _launch(sizes: _Sizes, operands: Sequence[Array], simulate: Any = None) -> Array:
+    strided = plgpu.Layout.WG_STRIDED((TILE,), vec_size=min(2, TILE // THREADS))
+    kernel = plgpu.kernel(
+        lambda *refs: _Block(
+            sizes,
+            lax.axis_index("block"),
+            refs,
+            # Constants come as one value for all threads; branches must agree.
+            settle_fn=lambda t: plgpu.layout_cast(t, strided),
+            barrier_fn=plgpu.commit_smem,
+        ).run(),
+        out_type=_results(sizes),
+        scratch_types=[plgpu.SMEM((SLOTS, 4, TILE), jnp.float32)],
+        grid=(sizes.num_blocks,),
+        grid_names=("block",),
+        kernel_name="evojax_art_tapes",
+        compiler_params=plgpu.CompilerParams(
+            lowering_semantics=plgpu.LoweringSemantics.Lane, unsafe_no_auto_barriers=True
+        ),
+        interpret=simulate,
+    )
+    return kernel(*operands)[0]
+
+
+def _launch_interpreted(sizes: _Sizes, operands: Sequence[Array]) -> Array:
+    """One block after the other, by Pallas's interpreter of any platform."""
+
+    def kernel(*refs):
+        def run(block, carry):
+            _Block(sizes, block, refs, settle_fn=lambda t: t, barrier_fn=lambda: None).run()
+            return carry
+
+        lax.fori_loop(0, sizes.num_blocks, run, 0)
+
+    slots = jax.ShapeDtypeStruct((SLOTS, 4, TILE), jnp.float32)
+    return pl.pallas_call(kernel, out_shape=[*_results(sizes), slots], interpret=True)(*operands)[0]
+
+
+def _results(sizes: _Sizes) -> list[jax.ShapeDtypeStruct]:
+    """The kept channels, and the scratch areas, whose content nobody reads afterwards."""
+    pixels = sizes.num_tiles * TILE
+    scratch = (max(1, sizes.num_workers), max(1, sizes.num_spilled), 4, TILE)
+    return [
+        jax.ShapeDtypeStruct((sizes.num_formulas, pixels, num_kept(sizes.kept)), sizes.dtype),
+        jax.ShapeDtypeStruct(scratch, jnp.float32),
+    ]
+
+
+class _Block:
+    """The kernel: what one block does. Scalars are uniform, arrays [TILE] are spread over threads.
+
+    Attributes:
+        packed: references to the tapes.
+        at: references to the coordinates, [samples, pixels].
+        results: reference to the channels, [P, pixels, C].
+        spilled: reference to the scratch areas, [workers, slots, 4, TILE].
+        slots: reference to shared memory, [SLOTS, 4, TILE].
+    """
+
+    def __init__(
+        self,
+        sizes: _Sizes,
+        block: Any,
+        refs: Sequence[Any],
+        settle_fn: Callable[[Array], Array],
+        barrier_fn: Callable[[], None],
+    ):
+        self.sizes, self.block = sizes, block
+        self.packed = Packed(*refs[:6])
+        self.at = Coordinates(*refs[6:9])
+        self.results, self.spilled, self.slots = refs[9:]
+        self.settle_fn, self.barrier_fn = settle_fn, barrier_fn
+        self.xp = KernelNumpy()
+
+    def run(self) -> None:
+        workers = self.sizes.num_workers
+        if not workers:
+            self._item(self.block)
+            return
+        num_spilling = self.packed.num_spilling[0] * self.sizes.num_tiles
+        works = self.block < workers
+        own = self.block - workers
+        shared = lax.div(num_spilling - self.block + workers - 1, jnp.int32(workers))
+        trips = jnp.where(works, shared, jnp.where(own >= num_spilling, 1, 0))
+
+        def trip(number, carry):
+            self._item(jnp.where(works, self.block + number * workers, own))
+            return carry
+
+        lax.fori_loop(0, trips, trip, 0)
+
+    def _item(self, index: Any) -> None:
+        """One formula on one tile."""
+        sizes = self.sizes
+        formula = self.packed.order[lax.div(index, jnp.int32(sizes.num_tiles))]
+        start = lax.rem(index, jnp.int32(sizes.num_tiles)) * TILE
+
+        def channels(sample) -> tuple[Array, ...]:
+            here = Coordinates(*(field[sample, pl.ds(start, TILE)] for field in self.at))
+            return self._settle(keep(self.xp, self._evaluate(formula, here), sizes.kept))
+
+        if sizes.samples == 1:
+            means = channels(0)
+        else:
+            zeros = self._settle([jnp.zeros(TILE)] * num_kept(sizes.kept))
+            sums = lax.fori_loop(
+                0,
+                sizes.samples,
+                lambda sample, sums: tuple(map(jnp.add, sums, channels(sample))),
+                zeros,
+            )
+            means = [total * (1 / sizes.samples) for total in sums]
+        for channel, mean in enumerate(means):
+            self.slots[0, channel] = mean
+        self.barrier_fn()
+        for channel in range(len(means)):
+            for first in range(0, TILE, THREADS):
+                value = self.slots[0, channel, pl.ds(first, THREADS)].astype(sizes.dtype)
+                pixels = pl.ds(start + first, THREADS)
+                self.results[formula, pixels, pl.ds(channel, 1)] = jnp.reshape(value, (THREADS, 1))
+        self.barrier_fn()
+
+    def _evaluate(self, formula: Any, here: Coordinates) -> Quaternion:
+        branches = [self._branch(op) for op in INSTRUCTIONS]
+
+        def step_fn(step, carry):
+            newest, words = carry
+            following = self._words(formula, step + 1)  # on its way while this one computes
+            position, slot, first, second = unpack(words, self.sizes.bits)
+            operands = (self._fetch(code, newest, here) for code in (first, second))
+            value = lax.switch(position, branches, *operands, second, formula, step)
+            self._store(slot, value)
+            return value, following
+
+        carry = self._settle([jnp.zeros(TILE)] * 4), self._words(formula, 0)
+        newest, _ = lax.fori_loop(0, self.packed.length[formula], step_fn, carry)
+        return Quaternion(*self._fetch(self.packed.result[formula], newest, here))
+
+    def _branch(self, op: Op):
+        def run(first, second, code, formula, step):
+            if op.opcode == CONSTANT:
+                parts = (self.packed.constants[formula, 4 * step + part] for part in range(4))
+                return self._settle([jnp.full(TILE, part) for part in parts])
+            operands: list[Any] = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
+            if op.reads_coordinates:
+                operands = [frame_coordinates(self.xp, operands[0], code == UNWRAPPED)]
+            return self._settle(op.fn(self.xp, *operands))
+
+        return run
+
+    def _words(self, formula: Any, step: Any) -> tuple[Any, ...]:
+        count = words_per_step(self.sizes.bits)
+        return tuple(self.packed.words[formula, count * step + word] for word in range(count))
+
+    def _fetch(self, code: Any, newest: Sequence[Array], here: Coordinates) -> tuple[Array, ...]:
+        def leaf(op: Op):
+            return lambda code, newest, here: self._settle(op.fn(self.xp, here))
+
+        def slot(code, newest, here):
+            return tuple(self.slots[code - FIRST_SLOT, part] for part in range(4))
+
+        def spilled(code, newest, here):
+            place = (self.block, code - (FIRST_SLOT + SLOTS))
+            return tuple(self.spilled[*place, part] for part in range(4))
+
+        branches = [lambda code, newest, here: tuple(newest), *map(leaf, LEAVES), slot]
+        branch = jnp.minimum(code, FIRST_SLOT)
+        if self.sizes.num_spilled:
+            branches.append(spilled)
+            branch = branch + (code >= FIRST_SLOT + SLOTS).astype(jnp.int32)
+        return lax.switch(branch, branches, code, newest, here)
+
+    def _store(self, slot: Any, value: Sequence[Array]) -> None:
+        @pl.when((slot > 0) & (slot <= SLOTS))
+        def _():
+            for part in range(4):
+                self.slots[slot - 1, part] = value[part]
+
+        if self.sizes.num_spilled:
+
+            @pl.when(slot > SLOTS)
+            def _():
+                for part in range(4):
+                    self.spilled[self.block, slot - 1 - SLOTS, part] = value[part]
+
+    def _settle(self, values: Sequence[Array]) -> tuple[Array, ...]:
+        return tuple(map(self.settle_fn, values))

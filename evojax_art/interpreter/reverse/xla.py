@@ -1,0 +1,163 @@
+"""Values and pullbacks of programs in plain JAX: a branch per op, and arrays of all values.
+
+Functions and arguments are those of `native_reverse`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from evojax_art.interpreter.trace import drop_wild
+from evojax_art.language.ops import (
+    CONSTANT,
+    FRAMING,
+    OPS,
+    PADDING,
+    Coordinates,
+    Op,
+    Quaternion,
+    frame_coordinates,
+)
+from evojax_art.language.photographs import Pyramid, leaf_value
+from evojax_art.language.program import Program
+from evojax_art.lowering.values import UNWRAPPED
+
+TILE = 1 << 30  # all points at once
+Images = tuple[Pyramid, ...]
+Values = Float[Array, "M 4 N T"]
+
+
+def value(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+    images: Images = (),
+    samples: int = 1,
+) -> Float[Array, "P 4 N T"]:
+    """Values of P programs at coordinates [P, N, T]; see `native_reverse.value`."""
+
+    def one(program, first, second, at):
+        return _forward(program, first, second, at, images, samples)[program.length - 1]
+
+    return _for_each(one, program, first, second, at)
+
+
+def pullback(
+    program: Program,
+    first: Int[Array, "P L"],
+    second: Int[Array, "P L"],
+    at: Coordinates,
+    cotangent: Float[Array, "P 4 N T"],
+    images: Images = (),
+    samples: int = 1,
+) -> Float[Array, "P L 4"]:
+    """The cotangents of their constants."""
+
+    def one(program, first, second, at, cotangent):
+        return _backward(program, first, second, at, cotangent, images, samples)
+
+    return _for_each(one, program, first, second, at, cotangent)
+
+
+def _for_each(fn: Callable[..., Array], *operands) -> Array:
+    if jax.default_backend() == "cpu":  # where a branch is a branch
+        return jax.lax.map(lambda row: fn(*row), operands)
+    return jax.vmap(fn)(*operands)
+
+
+def _forward(
+    program: Program, first, second, at: Coordinates, images: Images, samples: int
+) -> Values:
+    """Every node's value; behind them the picture's own coordinates as a frame."""
+    branches = [_branch(op, images, samples) for op in OPS]
+    frame = jnp.stack([*at, jnp.zeros_like(at.x)])
+    values = jnp.zeros((program.capacity + 1, *frame.shape), frame.dtype).at[-1].set(frame)
+
+    def step(index: Array, values: Values) -> Values:
+        value = jax.lax.switch(
+            program.opcode[index],
+            branches,
+            values[first[index]],
+            values[second[index]],
+            program.constant[index],
+            second[index] == UNWRAPPED,
+        )
+        return values.at[index].set(value)
+
+    return jax.lax.fori_loop(0, program.length, step, values)
+
+
+def _backward(
+    program: Program,
+    first,
+    second,
+    at: Coordinates,
+    cotangent: Float[Array, "4 N T"],
+    images: Images,
+    samples: int,
+) -> Float[Array, "L 4"]:
+    values = _forward(program, first, second, at, images, samples)
+    branches = [_pullback(op, images, samples) for op in OPS]
+
+    def step(state):
+        index, cotangents, constants = state
+        to_first, to_second, to_constant = jax.lax.switch(
+            program.opcode[index],
+            branches,
+            values[first[index]],
+            values[second[index]],
+            program.constant[index],
+            second[index] == UNWRAPPED,
+            drop_wild(cotangents[index]),
+        )
+        cotangents = cotangents.at[first[index]].add(drop_wild(to_first))
+        cotangents = cotangents.at[second[index]].add(drop_wild(to_second))
+        return index - 1, cotangents, constants.at[index].set(to_constant)
+
+    start = jnp.zeros_like(values).at[program.length - 1].set(cotangent)
+    state = (program.length - 1, start, jnp.zeros_like(program.constant))
+    return jax.lax.while_loop(lambda state: state[0] >= 0, step, state)[-1]
+
+
+def _branch(op: Op, images: Images, samples: int) -> Callable[..., Float[Array, "4 N T"]]:
+    """A node's value: `(first, second, constant [4], unwrapped []) -> [4, N, T]`.
+
+    For a coordinate leaf `first` is its frame.
+    """
+
+    def apply(first, second, constant, unwrapped):
+        if op.opcode == PADDING:
+            return jnp.zeros_like(first)
+        if op.opcode in FRAMING:
+            return second
+        if op.opcode == CONSTANT:
+            return jnp.broadcast_to(constant[:, None, None], first.shape)
+        if op.arity:
+            operands = (Quaternion(*first), Quaternion(*second))[: op.arity]
+            return jnp.stack(op.fn(jnp, *operands))
+        here = frame_coordinates(jnp, Quaternion(*first), unwrapped)
+        frame = Coordinates(*first[:3])
+        return jnp.stack(leaf_value(jnp, op, images, here, frame, samples))
+
+    return apply
+
+
+def _pullback(op: Op, images: Images, samples: int):
+    """From a value's cotangent to those of both operands and of the constant."""
+    branch = _branch(op, images, samples)
+
+    def apply(first, second, constant, unwrapped, cotangent):
+        if op.opcode == CONSTANT:
+            nothing = jnp.zeros_like(first)
+            return nothing, nothing, jnp.sum(cotangent, axis=(1, 2))
+
+        def value(first, second):
+            return branch(first, second, constant, unwrapped)
+
+        _, pull = jax.vjp(value, first, second)
+        return *pull(cotangent), jnp.zeros_like(constant)
+
+    return apply

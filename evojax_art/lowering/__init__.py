@@ -1,0 +1,4 @@
+"""From genomes to what runs: values, tapes of instructions, and their packed form.
+
+May import `language` and below.
+"""

@@ -1,1 +1,0 @@
-"""Finishing by gradient: a formula's constants, or the pixels of its picture."""

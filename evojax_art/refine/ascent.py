@@ -1,0 +1,250 @@
+"""Gradient ascent on the constants of formulas, many at once, as compiled steps.
+
+A formula's constants are all its constant leaves, named ones included (`program.free_constants`).
+The optimiser sees offsets in units of a constant's own size, so that 0.01 and 100 move alike:
+
+    constant = start + reach * offset,  reach = _REACH * (|start| + _LEAST), |start| its norm
+
+What is climbed is the objective of evolution without its gate, on pictures drawn by `drawing`. What
+is kept is decided elsewhere: after some steps each formula is drawn by `render` and judged by the
+whole objective, exactly as evolution judges it, and the best so far, at first the start, stays.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from evojax_art.interpreter.reverse import api as reverse
+from evojax_art.language.ops import CONSTANT, Coordinates
+from evojax_art.language.program import Program, select, take
+from evojax_art.objective.evaluation import Metrics
+from evojax_art.objective.evaluator import Fixed, Judge, Judged
+from evojax_art.refine.drawing import ValueFn, draw, moved, scene_points
+from evojax_art.render.look import SceneConfig
+from evojax_art.runtime.errors import InputError
+
+_REACH, _LEAST = 0.3, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbConfig:
+    """How constants climb.
+
+    Attributes:
+        steps: of gradient ascent.
+        optimizer: "adam", whose learning rate falls to 0 along a cosine, or "lbfgs", which measures
+            its step along a line, holds the camera still and takes several evaluations a step.
+        learning_rate: of Adam; 1 moves a constant by a third of its size.
+        check_every: steps between two exact evaluations, the best of which is the result.
+        coarse: share of the steps, at the start, on pictures of half the size.
+        shift: standard deviation of the random camera's place, as a share of the picture.
+        scale: of the logarithm of its distance.
+        turn: of its angle, in degrees. The first of several copies keeps its camera still.
+    """
+
+    steps: int = 200
+    optimizer: Literal["adam", "lbfgs"] = "adam"
+    learning_rate: float = 0.1
+    check_every: int = 5
+    coarse: float = 0.25
+    shift: float = 0.01
+    scale: float = 0.02
+    turn: float = 1.0
+
+    def __post_init__(self):
+        for name in ("steps", "check_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("shift", "scale", "turn"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.coarse <= 1:
+            raise InputError(f"coarse must be 0 to 1, got {self.coarse}")
+
+    @property
+    def transform(self) -> optax.GradientTransformationExtraArgs:
+        """The optimiser."""
+        if self.optimizer == "lbfgs":
+            return optax.lbfgs()
+        return optax.with_extra_args_support(optax.scale_by_adam(b2=0.99))
+
+    def rate(self, step: Int[Array, ""]) -> Array:
+        """Adam's learning rate at a step."""
+        return jnp.asarray(optax.cosine_decay_schedule(self.learning_rate, self.steps)(step))
+
+
+class ClimbState(NamedTuple):
+    """P formulas on their way.
+
+    Attributes:
+        start: where they began.
+        offset: from there, of every constant; zero elsewhere.
+        optimizer: its state.
+        best: the best seen of each by exact evaluation.
+        fitness: of those.
+        metrics: of those.
+        step: steps taken.
+    """
+
+    start: Program
+    offset: Float[Array, "P L 4"]
+    optimizer: Any
+    best: Program
+    fitness: Float[Array, "P"]
+    metrics: Metrics
+    step: Int[Array, ""]
+
+
+class Climber:
+    """The functions of a climb, traceable.
+
+    Args:
+        judge: of the formulas.
+        config: how to climb.
+        value_fn: how formulas are evaluated with gradients.
+    """
+
+    def __init__(self, judge: Judge, config: ClimbConfig, value_fn: ValueFn = reverse.interpret):
+        self._judge = judge
+        self._config = config
+        self._value_fn = value_fn
+
+    def init(self, population: Program, judged: Judged) -> ClimbState:
+        """The state before the first step; constants must be free, and the population judged."""
+        offset = jnp.zeros_like(population.constant)
+        fitness, metrics = judged
+        return ClimbState(
+            start=population,
+            offset=offset,
+            optimizer=jax.vmap(self._config.transform.init)(offset),
+            best=population,
+            fitness=fitness,
+            metrics=metrics,
+            step=jnp.int32(0),
+        )
+
+    def climb(
+        self, state: ClimbState, fixed: Fixed, key: Key[Array, ""], num_steps: int, coarse: bool
+    ) -> ClimbState:
+        """Some steps; what they led to is kept by `keep_best`.
+
+        Args:
+            state: consumed.
+            fixed: of the judge.
+            key: of the cameras.
+            num_steps: steps.
+            coarse: whether on pictures of half the size.
+        """
+        config, scene = self._config, self._judge.scene
+        scene = replace(scene, size=-(-scene.size // 2)) if coarse else scene
+        at = scene_points(scene)
+        advance_fn = self._lbfgs if config.optimizer == "lbfgs" else self._adam
+
+        def step(state: ClimbState, key: Key[Array, ""]):
+            calm = 0.0 if config.optimizer == "lbfgs" else 1 - state.step / config.steps
+            spans = (config.shift * calm, config.scale * calm, config.turn * calm)
+            here = moved(key, at, state.offset.shape[0], *spans)
+            offset, optimizer = advance_fn(state, fixed, scene, here)
+            return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
+
+        return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
+
+    def keep_best(self, state: ClimbState, judged: Judged) -> ClimbState:
+        """The best so far, given what the judge says of where the formulas are (`displaced`)."""
+        candidate = displaced(state.start, state.offset)
+        before = (state.best, state.fitness, state.metrics)
+        better = judged[0] > state.fitness
+        best, fitness, metrics = select(better, (candidate, *judged), before)
+        return state._replace(best=best, fitness=fitness, metrics=metrics)
+
+    def restart(
+        self, state: ClimbState, judged: Judged, key: Key[Array, ""], spread: float
+    ) -> ClimbState:
+        """Copies of one formula that are behind the best seen start again near it (`scattered`).
+
+        So polish finds its way where the gradient is blind, past `floor` and from hill to hill.
+
+        Args:
+            state: consumed.
+            judged: what the judge says of where the copies are.
+            key: consumed.
+            spread: see `scattered`.
+        """
+        best = take(state.best, jnp.argmax(state.fitness))
+        behind = judged[0] < jnp.max(state.fitness)
+        nowhere = jnp.zeros_like(state.offset)
+        fresh = scattered(key, best, len(nowhere), spread)
+        start, offset, optimizer = select(
+            behind,
+            (fresh, nowhere, jax.vmap(self._config.transform.init)(nowhere)),
+            (state.start, state.offset, state.optimizer),
+        )
+        return state._replace(start=start, offset=offset, optimizer=optimizer)
+
+    def _losses(
+        self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, scene: SceneConfig, at
+    ) -> Float[Array, "P"]:
+        """Minus the fitness of each, as far as it has a gradient."""
+        images = draw(displaced(start, offset), scene, at, fixed.images, self._value_fn)
+        return -self._judge.slope(images, fixed)
+
+    def _adam(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
+        def total(offset):
+            return jnp.sum(self._losses(state.start, offset, fixed, scene, at))
+
+        gradient = jax.grad(total)(state.offset)
+        updates: Any
+        updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
+        return state.offset - self._config.rate(state.step) * updates, optimizer
+
+    def _lbfgs(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
+        """Formula by formula: each has a line to search."""
+        transform = self._config.transform
+
+        def one(row):
+            start, offset, optimizer, at = row
+
+            def loss(offset):
+                alone = jax.tree.map(lambda t: t[None], (start, offset, at))
+                return self._losses(alone[0], alone[1], fixed, scene, alone[2])[0]
+
+            value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
+            updates: Any
+            updates, optimizer = transform.update(
+                gradient, optimizer, offset, value=value, grad=gradient, value_fn=loss
+            )
+            sound = jnp.all(jnp.isfinite(updates))
+            return offset + jnp.where(sound, updates, 0), optimizer
+
+        return jax.lax.map(one, (state.start, state.offset, state.optimizer, at))
+
+
+def displaced(start: Program, offset: Float[Array, "P L 4"]) -> Program:
+    """The programs with their constants moved by an offset, see the module's docstring."""
+    is_constant = (start.opcode == CONSTANT)[..., None]
+    size = jnp.linalg.norm(start.constant, axis=-1, keepdims=True)
+    reach = jnp.where(is_constant, _REACH * (size + _LEAST), 0)
+    return start._replace(constant=start.constant + reach * offset)
+
+
+def scattered(key: Key[Array, ""], program: Program, count: int, spread: float) -> Program:
+    """Copies of one program, the first as it is, the constants of the others moved at random.
+
+    Args:
+        key: consumed.
+        program: without a leading axis.
+        count: copies.
+        spread: largest standard deviation of the offsets; each copy has its own, drawn
+            log-uniformly from a hundredth of that, since nobody knows how rugged a formula is.
+    """
+    size_key, key = jax.random.split(key)
+    copies = jax.tree.map(lambda t: jnp.broadcast_to(t, (count, *t.shape)), program)
+    size = spread * 10 ** jax.random.uniform(size_key, (count, 1, 1), minval=-2.0, maxval=0.0)
+    offset = size * jax.random.normal(key, copies.constant.shape)
+    return displaced(copies, offset * (jnp.arange(count) > 0)[:, None, None])

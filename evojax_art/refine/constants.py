@@ -1,0 +1,225 @@
+"""One formula polished: from an expression to a better one, which is still a line of text."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from evojax_art.interpreter.reverse import api as reverse
+from evojax_art.language.formula import Expression, Node, constant_node
+from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
+from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
+from evojax_art.objective.evaluator import Judge, Judged
+from evojax_art.refine.ascent import ClimbConfig, Climber, ClimbState, displaced, scattered
+from evojax_art.refine.drawing import traced
+from evojax_art.runtime.errors import InputError
+
+_LEAST_CAPACITY = 32  # formulas of up to so many nodes share compiled code
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolishConfig:
+    """How a formula is polished.
+
+    Attributes:
+        restarts: copies that climb side by side, the first from where the formula is; after every
+            exact evaluation those that are behind the best start again near it.
+        spread: how far they are scattered, at most, in units in which 1 moves a constant by a third
+            of its size.
+        lift: put free affine coordinates and a free colour map around the formula first.
+        gradient: "reverse" interprets any formula and compiles once for all of a size; "trace"
+            compiles this one, which takes its time and then up to half the time per step.
+        climb: the ascent.
+    """
+
+    restarts: int = 8
+    spread: float = 1.0
+    lift: bool = False
+    gradient: Literal["reverse", "trace"] = "reverse"
+    climb: ClimbConfig = field(default_factory=ClimbConfig)
+
+    def __post_init__(self):
+        if self.restarts < 1:
+            raise InputError(f"restarts must be 1 or more, got {self.restarts}")
+        if not self.spread >= 0:
+            raise InputError(f"spread must be 0 or more, got {self.spread}")
+
+
+class Scored(NamedTuple):
+    """A formula and what it is worth, by exact evaluation.
+
+    Attributes:
+        expression: the formula.
+        fitness: by the whole objective.
+        value: the goal's, for classes the log-odds of the score.
+        score: the goal's, for classes a probability.
+    """
+
+    expression: Expression
+    fitness: float
+    value: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polished:
+    """What polishing came to.
+
+    Attributes:
+        start: what it began with.
+        best: the best found; the start itself where nothing was better.
+        num_constants: that were free.
+        steps: taken.
+        compile_seconds: tracing and compiling, or reading what was compiled before.
+        seconds: everything else.
+    """
+
+    start: Scored
+    best: Scored
+    num_constants: int
+    steps: int
+    compile_seconds: float
+    seconds: float
+
+
+class FormulaPolisher:
+    """Polishes formulas one after the other; what they share is compiled once.
+
+    Args:
+        judge: by whom they are measured.
+        config: how.
+        images: names of the pictures that formulas read, as the judge has them.
+    """
+
+    def __init__(self, judge: Judge, config: PolishConfig, images: tuple[str, ...] = ()):
+        self._judge = judge
+        self._config = config
+        self._images = images
+        self._compiled: dict[Any, Any] = {}
+        self._compile_seconds = 0.0
+
+    def __call__(
+        self,
+        expression: Expression,
+        key: Key[Array, ""],
+        progress_fn: Callable[[float, float], bool] = lambda share, score: True,
+    ) -> Polished:
+        """Climbs from a formula.
+
+        Args:
+            expression: the formula.
+            key: consumed.
+            progress_fn: called with the share of the steps that are done and the best score; what
+                has been found is returned early where it answers False.
+
+        Raises:
+            InputError: there is no constant in it.
+        """
+        began, self._compile_seconds = time.perf_counter(), 0.0
+        wrapped = lifted(expression) if self._config.lift else expression
+        capacity = max(_LEAST_CAPACITY, 1 << (len(wrapped) - 1).bit_length())
+        free = free_constants(encode([wrapped], capacity, images=self._images))
+        num_constants = int(jnp.sum(free.opcode == CONSTANT))
+        if not num_constants:
+            raise InputError(
+                "this formula has no constants that could be polished; --lift adds some around it"
+            )
+        # As many as climb, so that they share compiled code.
+        originals = [expression] * self._config.restarts
+        judged = self._judged(encode(originals, capacity, images=self._images))
+        start = _scored(expression, judged, 0)
+        state, steps = self._climbed(free, key, start.score, progress_fn)
+        winner = int(jnp.argmax(state.fitness))
+        best = start
+        if float(state.fitness[winner]) > start.fitness:
+            polished = to_expressions(take(state.best, jnp.array([winner])), self._images)[0]
+            best = _scored(polished, (state.fitness, state.metrics), winner)
+        return Polished(
+            start=start,
+            best=best,
+            num_constants=num_constants,
+            steps=steps,
+            compile_seconds=self._compile_seconds,
+            seconds=time.perf_counter() - began - self._compile_seconds,
+        )
+
+    def _climbed(
+        self,
+        free: Program,
+        key: Key[Array, ""],
+        score: float,
+        progress_fn: Callable[[float, float], bool],
+    ) -> tuple[ClimbState, int]:
+        """Where copies of a formula got to, and the steps that it took."""
+        config, fixed = self._config, self._judge.fixed
+        value_fn, which = reverse.interpret, None  # compiled code serves any formula,
+        if config.gradient == "trace":  # or one
+            (which,) = to_expressions(free, self._images)
+            value_fn = traced(which)
+        climber = Climber(self._judge, config.climb, value_fn)
+        scatter_key, key = jax.random.split(key)
+        program = take(free, jnp.int32(0))
+        copies = scattered(scatter_key, program, config.restarts, config.spread)
+        state, steps = climber.init(copies, self._judged(copies)), 0
+        for steps, coarse, count in _chunks(config.climb):
+            chunk_key = jax.random.fold_in(key, steps)
+            given = (state, fixed, chunk_key)
+            state = self._call("climb", climber.climb, given, which, count, coarse)
+            judged = self._judged(displaced(state.start, state.offset))
+            state = climber.keep_best(state, judged)
+            best_score = max(score, float(jnp.max(state.metrics.score)))
+            if not progress_fn(steps / config.climb.steps, best_score):
+                break
+            given = (state, judged, jax.random.fold_in(chunk_key, 0))
+            state = self._call("restart", climber.restart, given, None, config.spread)
+        return state, steps
+
+    def _judged(self, population: Program) -> Judged:
+        return self._call("judge", self._judge.judge, (population, self._judge.fixed), None)
+
+    def _call(self, name: str, fn: Callable, given: tuple, which: Any, *static: Any) -> Any:
+        """The function's result; compiling it, where that is due, goes to its own account."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(given))
+        known = (name, which, static, shapes)
+        if known not in self._compiled:
+            began = time.perf_counter()
+            lowered = jax.jit(lambda *given: fn(*given, *static)).lower(*given)
+            self._compiled[known] = lowered.compile()
+            self._compile_seconds += time.perf_counter() - began
+        return self._compiled[known](*given)
+
+
+def _scored(expression: Expression, judged: Judged, index: int) -> Scored:
+    fitness, metrics = jax.device_get(judged)
+    values = (fitness[index], metrics.value[index], metrics.score[index])
+    return Scored(expression, *map(float, values))
+
+
+def _chunks(config: ClimbConfig):
+    """The steps done at the end of each stretch, whether it is coarse, and its steps."""
+    done = 0
+    while done < config.steps:
+        coarse = done < round(config.coarse * config.steps)
+        end = round(config.coarse * config.steps) if coarse else config.steps
+        count = min(config.check_every, end - done)
+        done += count
+        yield done, coarse, count
+
+
+def lifted(expression: Expression) -> Expression:
+    """The formula within free coordinates and free colours, all of which change nothing yet.
+
+    With f(G) for `( + ( q 0 0 0 0 ) ( * ( q 1 0 0 0 ) G ) )` it is `f(( at f(x_iy) FORMULA ))`:
+    a quaternion turns and stretches the plane as a complex number does, and colours likewise.
+    """
+
+    def within(inside: tuple[Node, ...]) -> tuple[Node, ...]:
+        turned = (constant_node((1, 0, 0, 0)), *inside, Node(BY_NAME["*"]))
+        return (constant_node((0, 0, 0, 0)), *turned, Node(BY_NAME["+"]))
+
+    frame = within((Node(BY_NAME["x_iy"]),))
+    return Expression(within((*frame, *expression.postfix, Node(OPS[AT]))))

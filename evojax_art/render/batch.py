@@ -1,0 +1,292 @@
+"""From formulas to pictures: the pixel grid, colours, smoothing, supersampling.
+
+The grid is the original's: for a picture of W by H pixels and m = min(W, H), column c and row r
+(row 0 at the top) stand for x = (c - W/2) / m and y = (r - H/2) / m. Colours are the crunched
+components: red from i, green from j, blue from k. `samples=n` averages n by n crunched samples,
+spread evenly over the pixel and centred on that point.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt32
+
+from evojax_art.interpreter import reference
+from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
+from evojax_art.language.ops import Coordinates, Crunch
+from evojax_art.language.photographs import Pyramid
+from evojax_art.language.program import Program, to_expressions
+from evojax_art.lowering.tape import LANES, Tape, num_registers
+from evojax_art.runtime.errors import InputError
+
+TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
+_STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
+_STEP_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
+_BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
+
+
+def evaluate(
+    population: Program,
+    height: int = 32,
+    width: int = 32,
+    z: float | Float[Array, ""] = 0.0,
+    *,
+    implementation: Implementation | Literal["reference"] = "best",
+    images: Sequence[Pyramid] = (),
+) -> Float[Array, "P H W 4"] | Float[np.ndarray, "P H W 4"]:
+    """The quaternion (e, i, j, k) of every formula at every pixel.
+
+    Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
+    Non-finite values are returned as they come. `images` are as for `render`.
+    """
+    check_settings(height, width)
+    if implementation == "reference":
+        rows, columns = np.mgrid[:height, : _row_length(width, images)]
+        shorter = min(height, width)
+        at = Coordinates(
+            (columns - width / 2) / shorter,
+            (rows - height / 2) / shorter,
+            np.full(rows.shape, float(z)),
+        )
+        values = [reference.evaluate(item, at, images) for item in to_expressions(population)]
+        return np.stack([np.stack(value, axis=-1) for value in values])[:, :, :width]
+    return _evaluate(population, jnp.float32(z), tuple(images), height, width, implementation)
+
+
+def render(
+    population: Program,
+    height: int = 32,
+    width: int = 32,
+    z: float | Float[Array, ""] = 0.0,
+    crunch: Crunch = "sigmoid",
+    smooth: bool = False,
+    *,
+    samples: int = 1,
+    implementation: Implementation = "best",
+    dtype: DTypeLike = jnp.float32,
+    images: Sequence[Pyramid] = (),
+) -> Float[Array, "P H W 3"]:
+    """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
+
+    Args:
+        population: P programs.
+        height: H, pixels.
+        width: W, pixels.
+        z: the third coordinate, time in a movie.
+        crunch: "sigmoid", or "1995" for the original's colours (black beyond +-30).
+        smooth: the original's plus-shaped blur over a pixel and its four neighbours.
+        samples: n by n samples per pixel.
+        implementation: which interpreter, see `interpreter.api.interpret`.
+        dtype: of the result, as a network may take it; the arithmetic is float32.
+        images: pictures that formulas read, see `images`: the first is `image1`, and so on. The
+            leaf of one that is not there is 0.
+
+    Raises:
+        InputError: sizes or samples below 1, or an unknown crunch.
+    """
+    check_settings(height, width, samples, crunch)
+    return _render(
+        population,
+        jnp.float32(z),
+        tuple(images),
+        *(height, width, crunch, smooth, samples, implementation),
+        jnp.dtype(dtype),
+    )
+
+
+@jax.jit
+def smooth_plus(
+    images: Float[Array, "P H W 3"],
+    row_inside: Array | np.ndarray | None = None,
+    column_inside: Array | np.ndarray | None = None,
+) -> Float[Array, "P H W 3"]:
+    """The original's blur: each pixel with its four edge neighbours, weighted 0.998 to 0.135.
+
+    Args:
+        images: pictures, or parts of them.
+        row_inside: [H] bool, rows that belong to the picture; None means all. Neighbours outside
+            the picture do not count.
+        column_inside: [W] bool, likewise.
+    """
+    height, width = images.shape[1:3]
+    rows = jnp.ones(height, bool) if row_inside is None else jnp.asarray(row_inside)
+    columns = jnp.ones(width, bool) if column_inside is None else jnp.asarray(column_inside)
+    weight = (rows[:, None, None] & columns[:, None]).astype(images.dtype)
+    centre, neighbour = _BLUR
+
+    def plus(field: Array) -> Array:
+        padded = jnp.pad(field, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2]
+        return centre * field + neighbour * (around + padded[:, 1:-1, 2:])
+
+    return plus(images * weight) / plus(weight[None])
+
+
+def check_settings(height: int, width: int, samples: int = 1, crunch: str = "sigmoid") -> None:
+    """Refuses what no picture can have.
+
+    Raises:
+        InputError: sizes or samples below 1, or an unknown crunch.
+    """
+    for name, value in (("height", height), ("width", width), ("samples", samples)):
+        if value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+    if crunch not in get_args(Crunch):
+        raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
+
+
+@partial(jax.jit, static_argnames=("height", "width", "implementation"))
+def _evaluate(population, z, images, height, width, implementation):
+    row_length = _row_length(width, images)
+    tile = _tile_size(population, implementation, images)
+    points = sample_points(*_grid(height, row_length, 1, tile))
+    at = pixel_coordinates(points, z, height, width)
+    kept = interpret(population, at, "raw", 1, implementation, images=images)
+    return _pictures(kept, height, row_length)[:, :, :width]
+
+
+@partial(
+    jax.jit,
+    static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation", "dtype"),
+)
+def _render(population, z, images, height, width, crunch, smooth, samples, implementation, dtype):
+    row_length = _row_length(width, images)
+    tile = _tile_size(population, implementation, images)
+    points = sample_points(*_grid(height, row_length, samples, tile))
+    at = pixel_coordinates(points, z, height, width)
+    result_dtype = jnp.float32 if smooth else dtype
+    kept = interpret(population, at, crunch, samples**2, implementation, result_dtype, images)
+    pictures = _pictures(kept, height, row_length)[:, :, :width]
+    return smooth_plus(pictures).astype(dtype) if smooth else pictures
+
+
+@partial(jax.jit, static_argnames=("height", "width", "crunch", "samples", "jitter", "separately"))
+def render_pixels(
+    population: Program | Tape,
+    z: Float[Array, ""],
+    columns: Int[Array, "N"],
+    rows: Int[Array, "N"],
+    height: int,
+    width: int,
+    crunch: Crunch,
+    samples: int,
+    jitter: bool = False,
+    separately: bool = False,
+    images: tuple[Pyramid, ...] = (),
+) -> Float[Array, "P N S 3"]:
+    """The colours of any pixels of every formula's picture, not smoothed.
+
+    Args:
+        population: P programs, or their tapes.
+        z: the third coordinate.
+        columns: of the pixels, in any order; may lie outside the picture, as may rows. Where there
+            are images, pairs of pixels must be neighbours in a row (see `images`).
+        rows: likewise.
+        height: of the whole picture, which says where its pixels are.
+        width: likewise.
+        crunch: colours.
+        samples: n by n samples per pixel.
+        jitter: each at a random place of its cell instead of the middle, see `sample_points`.
+        separately: every sample's colour, S = samples**2; else their mean, S = 1.
+        images: pictures that formulas read.
+    """
+    num_pixels = len(columns)
+    shape = _tile_shape(num_pixels, samples, _tile_size(population, "best", images))
+
+    def tiled(numbers: Int[Array, "N"]) -> Int[Array, "T 1 D"]:
+        return jnp.pad(numbers, (0, math.prod(shape) - num_pixels)).reshape(shape)
+
+    points = sample_points(tiled(columns), tiled(rows), samples, jitter)
+    at = pixel_coordinates(points, z, height, width)
+    kept = interpret(population, at, crunch, samples**2, images=images, separately=separately)
+    num_tiles, _, depth = shape
+    by_sample = kept.reshape(len(kept), num_tiles, -1, depth, 3).swapaxes(2, 3)
+    return by_sample.reshape(len(kept), num_tiles * depth, -1, 3)[:, :num_pixels]
+
+
+def sample_points(
+    columns: Int[Array, "T 1 D"], rows: Int[Array, "T 1 D"], samples: int, jitter: bool = False
+) -> tuple[Float[Array, "T SD"], Float[Array, "T SD"]]:
+    """Column and row, in half pixels, of every sample of some pixels: first samples first.
+
+    A pixel is n by n cells with a sample in the middle of each, or with `jitter` at a place that is
+    a hash of column, row and cell: the same in every picture, part of one, and run.
+    """
+    step = 2 / samples  # a cell's side, in half pixels
+    offset = (2 * np.arange(samples) - (samples - 1)) / samples
+    across, down = (
+        jnp.asarray(field.reshape(1, -1, 1), jnp.float32) for field in np.meshgrid(offset, offset)
+    )
+    if jitter:
+        cells = jnp.arange(samples**2, dtype=jnp.uint32).reshape(1, -1, 1)
+        first, second = _hash(columns.astype(jnp.uint32), rows.astype(jnp.uint32), cells)
+        across, down = across + step * first, down + step * second
+    points_of = (2 * columns + across, 2 * rows + down)
+    return points_of[0].reshape(len(columns), -1), points_of[1].reshape(len(columns), -1)
+
+
+def _hash(*numbers: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Two numbers in [-1/2, 1/2) from three integers.
+
+    PCG3D of Jarzynski and Olano, Hash Functions for GPU Rendering (2020): a tenth of Threefry's
+    time, which on a CPU would be as long as interpreting takes.
+    """
+    a, b, c = (number * np.uint32(1664525) + np.uint32(1013904223) for number in numbers)
+    for shift in (16, 0):
+        a = a + b * c
+        b = b + c * a
+        c = c + a * b
+        if shift:
+            a, b, c = (number ^ (number >> shift) for number in (a, b, c))
+    first, second = ((number >> 8).astype(jnp.float32) * 2.0**-24 - 0.5 for number in (a, b))
+    return first, second
+
+
+def _row_length(width: int, images: Sequence[Pyramid]) -> int:
+    """Of rows as they are laid out: even where pairs of points must be neighbours in one."""
+    return width + width % 2 if images else width
+
+
+def _tile_size(population: Program | Tape, implementation: str, images: Sequence[Pyramid]) -> int:
+    on_cpu = jax.default_backend() == "cpu"
+    on_chip = "native" if on_cpu else best_elsewhere(bool(images))
+    if (on_chip if implementation == "best" else implementation) not in ("xla", "lockstep"):
+        return TILE
+    num_formulas, capacity = population.opcode.shape
+    bytes_per_point = num_formulas * num_registers(capacity) * 16
+    return max(TILE, min(_STEP_TILE, _STEP_REGISTERS // bytes_per_point))
+
+
+def _tile_shape(num_pixels: int, samples: int, tile: int) -> tuple[int, int, int]:
+    """T tiles of D pixels, together no fewer than there are: (T, 1, D)."""
+    pixels_per_tile = min(tile // samples**2, num_pixels)
+    pixels_per_tile = max(1, -(-pixels_per_tile // LANES)) * LANES
+    return -(-num_pixels // pixels_per_tile), 1, pixels_per_tile
+
+
+def _grid(height: int, width: int, samples: int, tile: int):
+    """Column and row of every pixel, in tiles, and the samples: what `sample_points` takes."""
+    shape = _tile_shape(height * width, samples, tile)
+    index = jnp.arange(math.prod(shape)).reshape(shape)
+    return index % width, index // width, samples
+
+
+def pixel_coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordinates:
+    """Where columns and rows, in half pixels, lie in the formulas' plane."""
+    # Whole numbers up to here, so that the only rounding is the division's.
+    columns, rows = points
+    shorter = 2 * min(height, width)
+    x, y = (columns - width) / shorter, (rows - height) / shorter
+    return Coordinates(x, y, jnp.broadcast_to(z, x.shape))
+
+
+def _pictures(kept: Float[Array, "P N C"], num_rows: int, width: int) -> Float[Array, "P R W C"]:
+    num_formulas, _, channels = kept.shape
+    pixels = kept[:, : num_rows * width]  # the last tile may reach beyond the picture
+    return pixels.reshape(num_formulas, num_rows, width, channels)

@@ -1,0 +1,369 @@
+"""Movies: z as time, cross-fades from formula to formula, morphs of constants.
+
+A clip of N frames shows one formula while z runs evenly from -T to +T. The next clip begins with
+the formula before it, which goes on past its end in z and is faded out linearly in colour over a
+share of the clip's first half. (The original's movies; the share was a tenth.) A morph shows
+formulas that differ in their constants alone: these go from one to the next, slowly at both ends.
+
+Programs, z and weights of all frames are arrays, and frames are drawn in batches on the device by
+code that is compiled once for all of them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from evojax_art.language.bindings import Bound
+from evojax_art.language.formula import Expression, check_images
+from evojax_art.language.ops import FRAMING, Coordinates, Op
+from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
+from evojax_art.render.batch import check_settings, render
+from evojax_art.render.large import View, render_bands, to_bytes
+from evojax_art.render.look import Look
+from evojax_art.runtime.errors import InputError
+
+_BATCH_POINTS = 1 << 22  # drawn by one call of compiled code, unless one frame has more
+_FRAME_POINTS = 1 << 23  # a frame with more is drawn in bands
+_MOST_FRAMES = 200_000  # of a clip: two hours and more; programs of all frames are in memory
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A formula in a movie.
+
+    Attributes:
+        expression: the formula.
+        look: how it is drawn; z is what it runs around.
+        bound: the pictures that it reads.
+
+    Raises:
+        InputError: it reads a picture that is not bound.
+    """
+
+    expression: Expression
+    look: Look = field(default_factory=Look)
+    bound: Bound = field(default_factory=Bound)
+
+    def __post_init__(self):
+        check_images(self.expression, len(self.bound.names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovieConfig:
+    """How a movie goes.
+
+    Attributes:
+        height: of a frame, pixels.
+        width: likewise.
+        samples: n by n samples per pixel.
+        seconds: of every formula's clip, or of every step of a morph.
+        fps: frames per second.
+        reach: T; z runs from -T to +T around an actor's middle.
+        swing: z goes to +T and back again, like a pendulum.
+        fade: how long a formula is faded out, as a share of half a clip, 0 to 2.
+        loop: the end leads into the beginning: the last formula is faded out over the first, or
+            morphed back into it.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    height: int
+    width: int
+    samples: int = 2
+    seconds: float = 8.0
+    fps: float = 25.0
+    reach: float = 0.5
+    swing: bool = False
+    fade: float = 0.1
+    loop: bool = False
+
+    def __post_init__(self):
+        check_settings(self.height, self.width, self.samples)
+        check_fps(self.fps)
+        if not 0 < self.seconds <= _MOST_FRAMES / self.fps:
+            raise InputError(
+                f"seconds must be above 0 and at most {_MOST_FRAMES / self.fps:g} at {self.fps:g} "
+                f"fps, got {self.seconds:g}"
+            )
+        if not 0 <= self.fade <= 2:
+            raise InputError(f"fade must be 0 to 2, got {self.fade:g}")
+        if not math.isfinite(self.reach):
+            raise InputError(f"z must be a finite number, got {self.reach}")
+
+    @property
+    def clip_frames(self) -> int:
+        """N, frames of a clip, at least one."""
+        return max(1, round(self.seconds * self.fps))
+
+
+def check_fps(fps: float) -> None:
+    """Refuses a rate that is no use.
+
+    Raises:
+        InputError: below 0.01 or above 1000 frames per second, or no number.
+    """
+    if not 0.01 <= fps <= 1000:
+        raise InputError(f"fps must be 0.01 to 1000, got {fps:g}")
+
+
+class Movie(NamedTuple):
+    """What is to be written.
+
+    Attributes:
+        num_frames: how many there are.
+        frames: bytes [H, W, 3], drawn as they are taken.
+        describe_fn: from a frame's number, 0 the first, what is said of it: `formula` and how it is
+            drawn. Of a formula that is being faded out nothing.
+    """
+
+    num_frames: int
+    frames: Iterator[UInt8[np.ndarray, "H W 3"]]
+    describe_fn: Callable[[int], dict[str, object]]
+
+
+class Schedule(NamedTuple):
+    """What is to be seen in each of F frames.
+
+    Attributes:
+        formula: which one is shown; the one that is faded out is the one before.
+        z: relative to its middle.
+        z_before: of the one before, past its end.
+        weight_before: its share in the colours, 0 to 1.
+    """
+
+    formula: Int[np.ndarray, "F"]
+    z: Float[np.ndarray, "F"]
+    z_before: Float[np.ndarray, "F"]
+    weight_before: Float[np.ndarray, "F"]
+
+
+def schedule(config: MovieConfig, num_formulas: int) -> Schedule:
+    """A clip for every formula, in order."""
+    length = config.clip_frames
+    number = np.arange(num_formulas * length)
+    formula, frame = number // length, number % length
+    fade_frames = config.fade * length / 2
+    weight = np.maximum(0, 1 - frame / fade_frames) if fade_frames else np.zeros(len(frame))
+    if not config.loop:
+        weight[:length] = 0  # nothing is before the first
+    z, z_before = (_run(at, length, config.reach, config.swing) for at in (frame, frame + length))
+    return Schedule(formula, z, z_before, weight)
+
+
+def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
+    """Formulas that follow each other, as `schedule` says."""
+    plan = schedule(config, len(actors))
+    programs = _encode([actor.expression for actor in actors])
+
+    def draw(which: Int[np.ndarray, "B"], z: Float[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
+        actor = actors[which[0]]
+        return _draw(config, actor, take(programs, which), z + actor.look.z)
+
+    def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
+        shown = draw(plan.formula[index], plan.z[index])
+        weight = jnp.asarray(plan.weight_before[index], jnp.float32)[:, None, None, None]
+        if not plan.weight_before[index].any():
+            return shown
+        before = (plan.formula[index] - 1) % len(actors)
+        return weight * draw(before, plan.z_before[index]) + (1 - weight) * shown
+
+    def describe(number: int) -> dict[str, object]:
+        actor = actors[plan.formula[number]]
+        return _description(config, actor, plan.z[number] + actor.look.z)
+
+    batches = _batches(config, plan.formula * 2 + (plan.weight_before > 0))
+    return Movie(len(plan.z), _frames(batches, colours_fn), describe)
+
+
+def morph_schedule(
+    config: MovieConfig, num_formulas: int
+) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F"]]:
+    """Where a morph is in each frame, and z relative to the formulas' middles.
+
+    At n it is formula n, at n + 1/2 halfway to the next; the part t of a step moves as
+    t^2 (3 - 2 t). z runs once over the whole movie. With `loop` the formula after the last is the
+    first again, and z swings, so that it comes back as well.
+    """
+    steps = num_formulas if config.loop else num_formulas - 1
+    length = steps * config.clip_frames
+    number = np.arange(length)
+    time = number * steps / (length if config.loop else max(1, length - 1))
+    step = np.minimum(np.floor(time), steps - 1)
+    part = time - step
+    z = _run(number, length, config.reach, config.swing or config.loop)
+    return step + part**2 * (3 - 2 * part), z
+
+
+def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
+    """Formulas of one build, each turning into the next: their constants are interpolated.
+
+    Raises:
+        InputError: fewer than two formulas, or formulas that differ in more than constants, or in
+            how they are drawn.
+    """
+    if len(actors) < 2:
+        raise InputError("morph: give two formulas or more, which differ in their constants alone")
+    for number, actor in enumerate(actors[1:], 2):
+        _check_match(actors[0], actor, number)
+    place, z = morph_schedule(config, len(actors))
+    left = np.minimum(np.floor(place).astype(int), len(actors) - (1 if config.loop else 2))
+    right, share = (left + 1) % len(actors), (place - left)[:, None, None]
+    given = free_constants(_encode([actor.expression for actor in actors]))
+    constant = np.asarray(given.constant)
+    between = (1 - share) * constant[left] + share * constant[right]  # exact at both ends
+    population = take(given, left)._replace(constant=jnp.asarray(between, jnp.float32))
+    middle = np.array([actor.look.z for actor in actors])
+    z = z + (1 - share[:, 0, 0]) * middle[left] + share[:, 0, 0] * middle[right]
+
+    def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
+        return _draw(config, actors[0], take(population, index), z[index])
+
+    def describe(number: int) -> dict[str, object]:
+        (expression,) = _expressions(actors[0], take(population, np.array([number])))
+        return _description(config, replace(actors[0], expression=expression), z[number])
+
+    return Movie(len(z), _frames(_batches(config, np.zeros(len(z))), colours_fn), describe)
+
+
+def depends_on_z(expression: Expression) -> bool:
+    """Whether a formula reads the outer z anywhere, as frames let it through."""
+    stack: list[tuple[bool, bool]] = []  # for each value, whether it reads any coordinate, and z
+    for op, _ in expression.postfix:
+        operands = [stack.pop() for _ in range(op.arity)][::-1]
+        if op.opcode in FRAMING:  # the right side reads what the left side has made
+            (left_any, left_z), (right_any, _) = operands
+            stack.append((left_any and right_any, left_z and right_any))
+        elif operands:
+            stack.append((any(a for a, _ in operands), any(z for _, z in operands)))
+        else:
+            stack.append((op.reads_coordinates, _reads_z(op)))
+    return stack[0][1]
+
+
+def _reads_z(op: Op) -> bool:
+    if not op.reads_coordinates or op.structural:
+        return False
+    x, y = np.array([0.1, 0.2]), np.array([0.3, 0.1])
+    here, there = (op.fn(np, Coordinates(x, y, np.full(2, z))) for z in (0.1, 0.2))
+    return not np.array_equal(np.stack(here), np.stack(there))
+
+
+def _run(
+    frame: Int[np.ndarray, "F"], length: int, reach: float, swing: bool
+) -> Float[np.ndarray, "F"]:
+    """Where z is in each frame of a clip of that length, and past its end."""
+    if swing:
+        return -reach * np.cos(2 * np.pi * frame / length)
+    return reach * (2 * frame / max(1, length - 1) - 1)
+
+
+def _encode(expressions: Sequence[Expression]) -> Program:
+    longest = max(map(len, expressions))
+    # Powers of two, so that movies of many formulas share compiled code.
+    return encode(expressions, max_length=max(16, 1 << (longest - 1).bit_length()))
+
+
+def _check_match(first: Actor, other: Actor, number: int) -> None:
+    looks = [(actor.look.crunch, actor.look.smooth) for actor in (first, other)]
+    if looks[0] != looks[1]:
+        raise InputError(
+            f"morph: formulas 1 and {number} have different colours; say which with --crunch "
+            "and --smooth"
+        )
+    if first.bound.sources != other.bound.sources:
+        raise InputError(
+            f"morph: formulas 1 and {number} read different pictures; bind them with --image"
+        )
+    free = [free_constants(_encode([one.expression])) for one in (first, other)]
+    builds = [[op for op, _ in to_expressions(one)[0].postfix] for one in free]
+    if builds[0] == builds[1]:
+        return
+    ours, theirs = next(
+        ((a.name, b.name) for a, b in zip(*builds, strict=False) if a != b),
+        tuple(f"{len(build)} nodes" for build in builds),
+    )
+    raise InputError(
+        f"morph: formulas 1 and {number} differ in more than constants: {ours} there, {theirs} "
+        "here; leave out --morph to cross-fade them"
+    )
+
+
+def _description(config: MovieConfig, actor: Actor, z: float) -> dict[str, object]:
+    return {
+        "formula": actor.expression,
+        "samples": config.samples,
+        "z": float(z),
+        "crunch": actor.look.crunch,
+        "smooth": actor.look.smooth,
+        **actor.bound.chunk(actor.expression),
+    }
+
+
+def _expressions(actor: Actor, population: Program) -> list[Expression]:
+    return to_expressions(population, actor.bound.names)
+
+
+def _batches(config: MovieConfig, kind: np.ndarray) -> Iterator[tuple[Int[np.ndarray, "B"], int]]:
+    """Numbers of frames of one kind that follow each other, and how many; the last fills up."""
+    points = config.height * config.width * config.samples**2
+    size = max(1, min(_BATCH_POINTS // points, config.clip_frames))
+    for run in np.split(np.arange(len(kind)), np.flatnonzero(np.diff(kind)) + 1):
+        for start in range(0, len(run), size):
+            part = run[start : start + size]
+            yield np.pad(part, (0, size - len(part)), mode="edge"), len(part)
+
+
+def _frames(
+    batches: Iterator[tuple[Int[np.ndarray, "B"], int]],
+    colours_fn: Callable[[Int[np.ndarray, "B"]], Array],
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Frames one by one; the device draws the next batch meanwhile."""
+    ahead, count = None, 0
+    for index, next_count in batches:
+        drawing = colours_fn(index)
+        if ahead is not None:
+            yield from to_bytes(ahead[:count])
+        ahead, count = drawing, next_count
+    if ahead is not None:
+        yield from to_bytes(ahead[:count])
+
+
+def _draw(
+    config: MovieConfig, actor: Actor, population: Program, z: Float[np.ndarray, "B"]
+) -> Float[Array, "B H W 3"]:
+    """Frames of programs that stand for an actor, each at its own z."""
+    size, look, images = (config.height, config.width), actor.look, actor.bound.pyramids
+    if math.prod(size) * config.samples**2 <= _FRAME_POINTS:
+        settings = (*size, look.crunch, look.smooth, config.samples)
+        return _draw_batch(population, jnp.asarray(z, jnp.float32), images, *settings)
+    frames = []
+    for expression, at in zip(_expressions(actor, population), z, strict=True):
+        view = View(
+            height=config.height,
+            width=config.width,
+            z=float(at),
+            crunch=look.crunch,
+            smooth=look.smooth,
+            samples=config.samples,
+        )
+        frames.append(np.concatenate(list(render_bands(expression, view, images=images))))
+    return jnp.asarray(np.stack(frames))
+
+
+@partial(jax.jit, static_argnames=("height", "width", "crunch", "smooth", "samples"))
+def _draw_batch(population, z, images, height, width, crunch, smooth, samples):
+    def draw(one: tuple[Program, Float[Array, ""]]) -> Float[Array, "H W 3"]:
+        program, at = one
+        alone = jax.tree.map(lambda field: field[None], program)
+        settings = height, width, at, crunch, smooth
+        return render(alone, *settings, samples=samples, images=images)[0]
+
+    return jax.lax.map(draw, (population, z))

@@ -1,0 +1,1 @@
+"""How the embedded networks were made: training on CIFAR-100."""

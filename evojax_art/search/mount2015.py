@@ -1,0 +1,196 @@
+"""The crab experiment of 2015, by its own rules.
+
+What ran in June 2015 and the code published later differ, so there are two rules. Both breed
+children the same way, from slots chosen uniformly:
+
+    30 %  fresh: a random tree, or (half of them) a formula of the archive, where one is given
+    35 %  `subst` of both parents, in random order
+    35 %  crossover at uniform nodes
+    then half of the bred ones mutate one node
+
+`log` (as run): batches of 20 for 400 slots, half of which start with formulas of the archive; a
+child overwrites the first of up to 5 random slots that scores lower.
+`code` (as published): 100 children for 200 slots, which start with 8 formulas of the archive; a
+child passes if it scores above the 89th of the 100 sorted scores or reaches the record, and then
+takes each of 5 random slots with probability s / (s + slot's s).
+
+Scores are probabilities, so the objective's scale must be "probability".
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from evojax_art.language.program import Program, select, take
+from evojax_art.runtime.errors import InputError
+from evojax_art.search.protocol import EMPTY, from_queue, starters
+from evojax_art.search.variation import (
+    GrowthConfig,
+    breed_subst,
+    crossover,
+    either,
+    grow,
+    mutate_point,
+)
+
+_TRIES = 5  # slots that a child may try
+_CODE_STARTERS = 8  # archive formulas that fill the slots under the rule `code`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount2015:
+    """The 2015 experiment and its settings; the defaults are those of the logged run.
+
+    Attributes:
+        rule: "log" or "code", see above.
+        slots: size of the population.
+        batch: children per generation.
+        fresh: share of children that are fresh.
+        archive_share: share of the fresh ones, and of the starters of `log`, that are seeds, where
+            seeds are given.
+        subst: share of children bred by `subst`; the rest are crossovers.
+        mutation: share of the bred ones that mutate.
+        starter_depth: levels of a random starter.
+        growth: how random trees grow.
+    """
+
+    rule: Literal["log", "code"] = "log"
+    slots: int = 400
+    batch: int = 20
+    fresh: float = 0.3
+    archive_share: float = 0.5
+    subst: float = 0.35
+    mutation: float = 0.5
+    starter_depth: int = 7
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+
+    def __post_init__(self):
+        for name in ("slots", "batch", "starter_depth"):
+            if getattr(self, name) < 1:
+                raise InputError(f"mount2015.{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("fresh", "archive_share", "subst", "mutation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"mount2015.{name} must be 0 to 1, got {getattr(self, name)}")
+        if self.fresh + self.subst > 1:
+            raise InputError("mount2015.fresh and mount2015.subst must sum to at most 1")
+
+    @property
+    def num_offspring(self) -> int:
+        """Programs that each `ask` returns."""
+        return self.batch
+
+    def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> "State":
+        """Empty slots; the queue holds the starters, as many as slots."""
+        archive_key, key = jax.random.split(key)
+        growth = replace(self.growth, max_depth=self.starter_depth)
+        chosen = None
+        if seeds is not None:
+            shuffled = jax.random.permutation(archive_key, seeds.length.shape[0])
+            if self.rule == "log":
+                chosen = take(seeds, shuffled[: int(self.slots * self.archive_share)])
+            else:
+                few = shuffled[:_CODE_STARTERS]
+                chosen = take(seeds, few[jnp.arange(self.slots) % few.shape[0]])
+        queue = starters(key, capacity, growth, self.slots, chosen)
+        return State(
+            population=take(queue, jnp.arange(self.slots)),
+            fitness=jnp.full(self.slots, EMPTY, jnp.float32),
+            queue=queue,
+            archive=seeds,
+            asked=jnp.int32(0),
+        )
+
+    def ask(self, key: Key[Array, ""], state: "State") -> Program:
+        """Starters while there are any, then children."""
+        keys = jax.random.split(key, self.batch)
+        children = jax.vmap(lambda key: self._child(key, state))(keys)
+        return from_queue(state.queue, state.asked, children)
+
+    def threshold(self, state: "State") -> Float[Array, ""]:
+        """The lowest slot's; in the code's rule every score counts, as its rank or as a chance."""
+        return jnp.min(state.fitness) if self.rule == "log" else jnp.float32(-jnp.inf)
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: "State",
+        offspring: Program,
+        fitness: Float[Array, "O"],
+    ) -> "State":
+        """Starters take the empty slots; children try theirs one after the other."""
+        sorted_fitness = jnp.sort(fitness)
+        passing = sorted_fitness[(len(fitness) * 89) // 100 - 1]
+        record = jnp.max(state.fitness)
+        num_starters = state.queue.length.shape[0]
+
+        def place(slots, child):
+            key, index, fitness_of_child = child
+            owner, slot_fitness = slots
+            slot_key, luck_key = jax.random.split(key)
+            tried = jax.random.randint(slot_key, (_TRIES,), 0, self.slots)
+            if self.rule == "log":
+                lower = slot_fitness[tried] < fitness_of_child
+                taken = lower & (jnp.cumsum(lower) == 1)
+            else:
+                rival = jnp.maximum(slot_fitness[tried], 0)
+                chance = fitness_of_child / jnp.maximum(fitness_of_child + rival, 1e-30)
+                passes = (fitness_of_child > passing) | (fitness_of_child >= record)
+                taken = passes & (jax.random.uniform(luck_key, (_TRIES,)) < chance)
+            # A starter has a slot of its own; those beyond the slots compete like children.
+            number = state.asked + index
+            own = (number < num_starters) & (number < self.slots)
+            tried = jnp.where(own, number, tried)
+            taken = jnp.where(own, jnp.arange(_TRIES) == 0, taken)
+            target = jnp.where(taken, tried, self.slots)
+            owner = owner.at[target].set(index, mode="drop")
+            slot_fitness = slot_fitness.at[target].set(fitness_of_child, mode="drop")
+            return (owner, slot_fitness), None
+
+        keys = jax.random.split(key, self.batch)
+        nobody = jnp.full(self.slots, -1)
+        children = (keys, jnp.arange(self.batch), fitness)
+        (owner, slot_fitness), _ = jax.lax.scan(place, (nobody, state.fitness), children)
+        population = select(owner >= 0, take(offspring, owner), state.population)
+        return State(population, slot_fitness, state.queue, state.archive, state.asked + self.batch)
+
+    def _child(self, key: Key[Array, ""], state: "State") -> Program:
+        keys = jax.random.split(key, 6)
+        parents = jax.random.randint(keys[0], (2,), 0, self.slots)
+        host, donor = take(state.population, parents[0]), take(state.population, parents[1])
+        kind, mutates = jax.random.uniform(keys[1], (2,))
+        bred = either(
+            kind < self.fresh + self.subst,
+            breed_subst(keys[2], host, donor),
+            crossover(keys[2], host, donor),
+        )
+        bred = either(
+            mutates < self.mutation, mutate_point(keys[3], bred, 0.5, self.growth.images), bred
+        )
+        fresh = grow(keys[4], host.capacity, self.growth)
+        if state.archive is not None:
+            number = state.archive.length.shape[0]
+            from_archive = take(state.archive, jax.random.randint(keys[5], (), 0, number))
+            share = self.fresh * self.archive_share
+            fresh = either(kind < share, from_archive, fresh)
+        return either(kind < self.fresh, fresh, bred)
+
+
+class State(NamedTuple):
+    """The slots, the starters of which `asked` have been handed out, and the archive.
+
+    Attributes:
+        population: P programs, one a slot; a slot of fitness `EMPTY` counts as free.
+        fitness: of each slot.
+        queue: the starters.
+        archive: formulas that fresh children may be; None without seeds.
+        asked: programs handed out so far.
+    """
+
+    population: Program
+    fitness: Float[Array, "P"]
+    queue: Program
+    archive: Program | None
+    asked: Int[Array, ""]

@@ -1,0 +1,112 @@
+"""What all algorithms share: the ask/tell protocol and a few tools.
+
+An algorithm is a frozen dataclass of settings with pure functions; its state is a pytree.
+
+    state = algorithm.init(key, capacity, seeds)     # `seeds` may be None
+    offspring = algorithm.ask(key, state)            # programs to evaluate
+    bar = algorithm.threshold(state)                 # what a fitness must reach to matter
+    state = algorithm.tell(key, state, offspring, fitness)
+
+All run under jit, `capacity` being static. `state.population` and `state.fitness` hold the
+survivors; a place that nobody holds yet has fitness `EMPTY`. Every algorithm first evaluates a
+queue of starters: the seeds, then random formulas.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from evojax_art.language.program import Program, select, take
+from evojax_art.search.variation import GrowthConfig, grow
+
+_AT_ONCE = 4096
+EMPTY = -2e9  # below any fitness that can be told
+
+
+class Algorithm(Protocol):
+    """See the module's docstring."""
+
+    @property
+    def num_offspring(self) -> int:
+        """Programs that each `ask` returns."""
+        ...
+
+    def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> Any:
+        """The state before the first generation."""
+        ...
+
+    def ask(self, key: Key[Array, ""], state: Any) -> Program:
+        """The next programs to evaluate."""
+        ...
+
+    def threshold(self, state: Any) -> Float[Array, ""]:
+        """Telling any fitness below it in place of another such leaves the same state.
+
+        So nobody needs to know more of such a program.
+        """
+        ...
+
+    def tell(
+        self, key: Key[Array, ""], state: Any, offspring: Program, fitness: Float[Array, "O"]
+    ) -> Any:
+        """The state after their fitness is known."""
+        ...
+
+
+def fingerprint(program: Program) -> UInt32[Array, ""]:
+    """A hash of one program; equal programs have equal ones."""
+    bits = jax.lax.bitcast_convert_type(program.constant, jnp.uint32)
+    words = jnp.concatenate([program.opcode.astype(jnp.uint32)[:, None], bits], axis=1).ravel()
+    position = jnp.arange(words.size, dtype=jnp.uint32)
+    mixed = (words + position * jnp.uint32(0x9E3779B9)) * jnp.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(0xC2B2AE35)
+    return jnp.sum(mixed ^ (mixed >> 13), dtype=jnp.uint32)
+
+
+def repeats(key: Array, preference: Array) -> Bool[Array, "N"]:
+    """Marks, among elements of equal key, all but the one of smallest preference."""
+    order = jnp.lexsort((preference, key))
+    same = key[order][1:] == key[order][:-1]
+    return jnp.zeros(key.shape[0], bool).at[order[1:]].set(same)
+
+
+def tournament(
+    key: Key[Array, ""], fitness: Float[Array, "P"], size: int, num_winners: int
+) -> Int[Array, "W"]:
+    """Winners of tournaments among `size` uniform entrants each."""
+    entrants = jax.random.randint(key, (num_winners, size), 0, fitness.shape[0])
+    best = jnp.argmax(fitness[entrants], axis=1)
+    return jnp.take_along_axis(entrants, best[:, None], axis=1)[:, 0]
+
+
+def in_groups(fn: Callable[..., Program], *operands: Any) -> Program:
+    """`fn` of every row of the operands, some thousands at a time, which bounds memory."""
+    count = jax.tree.leaves(operands)[0].shape[0]
+    return jax.lax.map(lambda row: fn(*row), operands, batch_size=min(_AT_ONCE, count))
+
+
+def concatenate(*populations: Program) -> Program:
+    """Several populations of equal capacity as one."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *populations)
+
+
+def starters(
+    key: Key[Array, ""], capacity: int, growth: GrowthConfig, count: int, seeds: Program | None
+) -> Program:
+    """The seeds, then as many random programs as make up `count`."""
+    num_random = count if seeds is None else max(0, count - seeds.length.shape[0])
+    keys = jax.random.split(key, max(1, num_random))
+    random = in_groups(lambda key: grow(key, capacity, growth), keys)
+    random = take(random, jnp.arange(num_random))
+    return random if seeds is None else concatenate(seeds, random)
+
+
+def from_queue(queue: Program, asked: Int[Array, ""], children: Program) -> Program:
+    """The queue's next programs, and children in place of those behind its end."""
+    index = asked + jnp.arange(children.length.shape[0])
+    size = queue.length.shape[0]
+    queued = take(queue, jnp.minimum(index, size - 1))
+    return select(index < size, queued, children)

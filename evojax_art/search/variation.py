@@ -1,0 +1,350 @@
+"""Making new genomes: growth, crossover, mutation, on the device.
+
+Every function takes one individual and a key and is meant for `jax.vmap`. Programs stay valid and
+never outgrow their capacity L. Where a result would not fit, the choice that makes it too long is
+drawn again from those that fit (crossover, insertion), or the documented fallback is taken.
+
+All of it is cutting and pasting of postfix ranges, so one function, `splice`, does the moving.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from evojax_art.language.ops import CONSTANT, IMAGES, OPS, SUBST
+from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
+from evojax_art.runtime.errors import InputError
+
+_SAMPLED = [[op.opcode for op in OPS if op.sampled and op.arity == arity] for arity in range(3)]
+_IMAGE_WEIGHT = 3  # a picture's leaf is drawn as often as so many others
+_LARGEST_CONSTANT = 1e6  # perturbation keeps constants within this
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthConfig:
+    """How random formulas grow; the defaults are those of the 2015 program.
+
+    Attributes:
+        max_depth: levels of the tree at most, 1 to 31.
+        binary: probability that a node above the last level is a binary operator.
+        unary: that it is a unary one; the rest are leaves.
+        images: how many pictures leaves can read; a run sets it to those that it is given.
+    """
+
+    max_depth: int = 8
+    binary: float = 4 / 11
+    unary: float = 6 / 11
+    images: tyro.conf.Suppress[int] = field(default=0, metadata={"set_by_run": True})
+
+    def __post_init__(self):
+        if not 1 <= self.max_depth <= 31:
+            raise InputError(f"growth.max_depth must be 1 to 31, got {self.max_depth}")
+        if min(self.binary, self.unary) < 0 or self.binary + self.unary > 1:
+            raise InputError("growth.binary and growth.unary must be probabilities, sum at most 1")
+        if not 0 <= self.images <= len(IMAGES):
+            raise InputError(f"growth.images must be 0 to {len(IMAGES)}, got {self.images}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariationConfig:
+    """Relative weights of the ways to make a child of a host and a donor.
+
+    Attributes:
+        crossover: a subtree of the host becomes a subtree of the donor.
+        subst: `( subst host donor )` or the reverse; falls back to crossover where it is too long.
+        regrow: a subtree becomes a random one.
+        insert: a new operator above a subtree, its other operand a random leaf.
+        point: one node becomes another op of the same arity.
+        constant: one constant moves; falls back to point mutation where there is none.
+        shrink: a subtree becomes a smaller one from inside it.
+        hoist: a subtree becomes the whole.
+        fresh: a random formula that owes nothing to either parent.
+        regrow_depth: levels of a subtree that `regrow` makes.
+    """
+
+    crossover: float = 0.3
+    subst: float = 0.1
+    regrow: float = 0.1
+    insert: float = 0.1
+    point: float = 0.15
+    constant: float = 0.1
+    shrink: float = 0.07
+    hoist: float = 0.03
+    fresh: float = 0.05
+    regrow_depth: int = 4
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights by name, without the other settings."""
+        names = [field.name for field in fields(self) if field.name != "regrow_depth"]
+        return {name: getattr(self, name) for name in names}
+
+    def __post_init__(self):
+        if min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
+            raise InputError("variation weights must not be negative, and one must be positive")
+        if not 1 <= self.regrow_depth <= 31:
+            raise InputError(f"variation.regrow_depth must be 1 to 31, got {self.regrow_depth}")
+
+
+def grow(
+    key: Key[Array, ""], capacity: int, config: GrowthConfig, max_depth: int | None = None
+) -> Program:
+    """A random program.
+
+    Nodes are drawn root first, right operand before left: that is postfix order backwards. A node
+    for whose operands there is no room is drawn as one of smaller arity.
+
+    Args:
+        key: consumed.
+        capacity: L.
+        config: the distribution.
+        max_depth: in place of the config's.
+    """
+    deepest = config.max_depth if max_depth is None else max_depth
+    kind, choice = jax.random.uniform(key, (2, capacity))
+
+    def step(carry, draws):
+        emitted, depth, waiting, alive = carry
+        kind, choice = draws
+        arity = jnp.where(
+            kind < config.binary, 2, jnp.where(kind < config.binary + config.unary, 1, 0)
+        )
+        room = capacity - emitted - 1 - jax.lax.population_count(waiting)
+        arity = jnp.where(depth >= deepest, 0, jnp.minimum(arity, room))
+        opcode = _sampled_op(choice, arity, config.images)
+        # `waiting` has a bit for the depth of every left operand still to be drawn: there is at
+        # most one per level, and the deepest comes next.
+        waiting = jnp.where(arity == 2, waiting | (jnp.uint32(1) << (depth + 1)), waiting)
+        deepest_waiting = (31 - jax.lax.clz(waiting)).astype(jnp.uint32)
+        next_depth = jnp.where(arity > 0, depth + 1, deepest_waiting)
+        ends = (arity == 0) & (waiting == 0)
+        waiting = jnp.where(arity > 0, waiting, waiting & ~(jnp.uint32(1) << deepest_waiting))
+        carry = (emitted + alive, next_depth, waiting, alive & ~ends)
+        return carry, jnp.where(alive, opcode, 0)
+
+    start = (jnp.int32(0), jnp.uint32(1), jnp.uint32(0), jnp.bool_(True))
+    (length, *_), backwards = jax.lax.scan(step, start, (kind, choice))
+    position = jnp.arange(capacity)
+    opcode = jnp.where(position < length, backwards[jnp.maximum(length - 1 - position, 0)], 0)
+    return Program(opcode, jnp.zeros((capacity, 4)), length)
+
+
+def splice(
+    host: Program,
+    start: Int[Array, ""],
+    end: Int[Array, ""],
+    donor: Program,
+    donor_start: Int[Array, ""],
+    donor_end: Int[Array, ""],
+) -> Program:
+    """`host` with its nodes [start, end) replaced by `donor`'s nodes [donor_start, donor_end).
+
+    The result must fit the host's capacity; the donor's may differ.
+    """
+    capacity = host.capacity
+    position = jnp.arange(capacity)
+    inserted = donor_end - donor_start
+    behind = position - start - inserted + end
+    from_donor = (position >= start) & (position < start + inserted)
+    host_index = jnp.clip(jnp.where(position < start, position, behind), 0, capacity - 1)
+    donor_index = jnp.clip(donor_start + position - start, 0, donor.capacity - 1)
+    length = host.length - (end - start) + inserted
+    in_use = position < length
+
+    def move(kept: Array, given: Array) -> Array:
+        shape = (capacity,) + (1,) * (kept.ndim - 1)
+        moved = jnp.where(from_donor.reshape(shape), given[donor_index], kept[host_index])
+        return jnp.where(in_use.reshape(shape), moved, jnp.zeros_like(moved))
+
+    opcode = move(host.opcode, donor.opcode)
+    return Program(opcode, move(host.constant, donor.constant), length.astype(jnp.int32))
+
+
+def crossover(key: Key[Array, ""], host: Program, donor: Program) -> Program:
+    """A uniform node's subtree of the host becomes a uniform one of the donor's that fits."""
+    host_key, donor_key = jax.random.split(key)
+    start, end = _choose_subtree(host_key, host)
+    room = host.capacity - host.length + (end - start)
+    donor_start, donor_end = _choose_subtree(donor_key, donor, largest=room)
+    return splice(host, start, end, donor, donor_start, donor_end)
+
+
+def breed_subst(key: Key[Array, ""], host: Program, donor: Program) -> Program:
+    """`( subst a b )` of both in random order; crossover where it does not fit."""
+    order_key, fallback_key = jax.random.split(key)
+    swap = jax.random.bernoulli(order_key)
+    left, right = (
+        jax.tree.map(lambda a, b: jnp.where(swap, a, b), *pair)
+        for pair in ((donor, host), (host, donor))
+    )
+    length = host.length + donor.length + 1
+    joined = splice(left, left.length, left.length, right, jnp.int32(0), right.length)
+    last = jnp.arange(host.capacity) == length - 1
+    joined = Program(jnp.where(last, SUBST, joined.opcode), joined.constant, length)
+    return either(length <= host.capacity, joined, crossover(fallback_key, host, donor))
+
+
+def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: int) -> Program:
+    """A uniform node's subtree becomes a random one; where that does not fit, its root leaf."""
+    node_key, grow_key = jax.random.split(key)
+    start, end = _choose_subtree(node_key, host)
+    fresh = grow(grow_key, min(host.capacity, 1 << max_depth), growth, max_depth)
+    fits = host.length - (end - start) + fresh.length <= host.capacity
+    # The first node of a postfix program is a leaf.
+    return splice(host, start, end, fresh, jnp.int32(0), jnp.where(fits, fresh.length, 1))
+
+
+def insert(key: Key[Array, ""], host: Program, images: int = 0) -> Program:
+    """A random operator above a uniform node, its other operand (if any) a random leaf.
+
+    `images` are as in `GrowthConfig`.
+    """
+    node_key, op_key, shape_key = jax.random.split(key, 3)
+    start, end = _choose_subtree(node_key, host)
+    op_draw, leaf_draw = jax.random.uniform(op_key, (2,))
+    arity_draw, side_draw = jax.random.uniform(shape_key, (2,))
+    room = host.capacity - host.length
+    arity = jnp.minimum(jnp.where(arity_draw < 0.5, 2, 1), room)
+    leaf = _sampled_op(leaf_draw, jnp.int32(0), images)
+    operator = _sampled_op(op_draw, arity, images)
+    leaf_first = (arity == 2) & (side_draw < 0.5)
+    before = leaf_first.astype(jnp.int32)
+    tail = jnp.where((arity == 2) & ~leaf_first, jnp.stack([leaf, operator]), operator)
+    pieces = Program(
+        jnp.stack([leaf, tail[0], tail[1]]), jnp.zeros((3, 4)), jnp.int32(3)
+    )  # the leaf that goes before, then what goes behind
+    behind = jnp.where(arity == 2, jnp.where(leaf_first, 1, 2), arity)
+    child = splice(host, end, end, pieces, jnp.int32(1), 1 + behind)
+    return splice(child, start, start, pieces, jnp.int32(0), before)
+
+
+def mutate_point(
+    key: Key[Array, ""], host: Program, subst_bias: float = 0.0, images: int = 0
+) -> Program:
+    """A uniform node becomes a uniform op of its arity.
+
+    Args:
+        key: consumed.
+        host: whose node.
+        subst_bias: probability that a binary operator becomes `subst` outright (0.5 in 2015).
+        images: as in `GrowthConfig`.
+    """
+    node_key, op_key, bias_key = jax.random.split(key, 3)
+    node = _choose(node_key, _in_use(host))
+    arity = jnp.asarray(ARITY)[host.opcode[node]]
+    opcode = _sampled_op(jax.random.uniform(op_key), arity, images)
+    to_subst = (arity == 2) & jax.random.bernoulli(bias_key, subst_bias)
+    opcode = jnp.where(to_subst, SUBST, opcode)
+    return Program(host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length)
+
+
+def perturb_constant(key: Key[Array, ""], host: Program, images: int = 0) -> Program:
+    """A uniform constant, named or `q`, moves and becomes `q`; point mutation where there is none.
+
+    The step is normal, of a size drawn log-uniformly from 0.01 to 1, relative for components
+    beyond 1. `images` are as in `GrowthConfig`.
+    """
+    node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
+    is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & _in_use(host)
+    node = _choose(node_key, is_constant)
+    named = jnp.asarray(COMPONENTS)[host.opcode[node]]
+    value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
+    size = 10 ** jax.random.uniform(size_key, minval=-2.0, maxval=0.0)
+    step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
+    moved = jnp.clip(value + step, -_LARGEST_CONSTANT, _LARGEST_CONSTANT)
+    child = Program(
+        host.opcode.at[node].set(CONSTANT), host.constant.at[node].set(moved), host.length
+    )
+    return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, images=images))
+
+
+def shrink(key: Key[Array, ""], host: Program) -> Program:
+    """A uniform node's subtree becomes a uniform subtree of itself."""
+    outer_key, inner_key = jax.random.split(key)
+    starts = subtree_starts(host)
+    outer = _choose(outer_key, _in_use(host))
+    position = jnp.arange(host.capacity)
+    inner = _choose(inner_key, (position >= starts[outer]) & (position <= outer))
+    return splice(host, starts[outer], outer + 1, host, starts[inner], inner + 1)
+
+
+def hoist(key: Key[Array, ""], host: Program) -> Program:
+    """A uniform node's subtree becomes the whole formula."""
+    start, end = _choose_subtree(key, host)
+    return splice(host, jnp.int32(0), host.length, host, start, end)
+
+
+def vary(
+    key: Key[Array, ""],
+    host: Program,
+    donor: Program,
+    config: VariationConfig,
+    growth: GrowthConfig,
+) -> Program:
+    """One child, made in one of the config's ways."""
+    kind_key, key = jax.random.split(key)
+    capacity = host.capacity
+    ways: dict[str, Callable[[Array], Program]] = {
+        "crossover": lambda key: crossover(key, host, donor),
+        "subst": lambda key: breed_subst(key, host, donor),
+        "regrow": lambda key: regrow(key, host, growth, config.regrow_depth),
+        "insert": lambda key: insert(key, host, growth.images),
+        "point": lambda key: mutate_point(key, host, images=growth.images),
+        "constant": lambda key: perturb_constant(key, host, growth.images),
+        "shrink": lambda key: shrink(key, host),
+        "hoist": lambda key: hoist(key, host),
+        "fresh": lambda key: grow(key, capacity, growth),
+    }
+    weights = jnp.array([config.weights[name] for name in ways])
+    kind = jax.random.categorical(kind_key, jnp.log(weights))
+    return jax.lax.switch(kind, list(ways.values()), key)
+
+
+def _sampled_op(draw: Float[Array, ""], arity: Int[Array, ""], images: int) -> Int[Array, ""]:
+    """The sampled op of that arity at `draw` in [0, 1)."""
+    counts, table = _sampled(images)
+    count = jnp.asarray(counts)[arity]
+    index = jnp.minimum((draw * count).astype(jnp.int32), count - 1)
+    return jnp.asarray(table)[arity, index]
+
+
+@cache
+def _sampled(images: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many places the ops of each arity have, and which op has which, [3, places]."""
+    pictures = [op.opcode for op in IMAGES[:images]] * _IMAGE_WEIGHT
+    rows = [_SAMPLED[0] + pictures, *_SAMPLED[1:]]
+    counts = np.array([len(row) for row in rows])
+    return counts, np.array([row + [0] * (max(counts) - len(row)) for row in rows], np.int32)
+
+
+def _in_use(program: Program) -> Bool[Array, "L"]:
+    return jnp.arange(program.capacity) < program.length
+
+
+def _choose(key: Key[Array, ""], among: Bool[Array, "L"]) -> Int[Array, ""]:
+    """A uniform index among those that are true; 0 where none is."""
+    return jnp.argmax(jnp.where(among, jax.random.uniform(key, among.shape), -1.0))
+
+
+def _choose_subtree(
+    key: Key[Array, ""], program: Program, largest: Int[Array, ""] | None = None
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """The range [start, end) under a uniform node, among those of at most `largest` nodes."""
+    starts = subtree_starts(program)
+    size = jnp.arange(program.capacity) + 1 - starts
+    among = _in_use(program)
+    if largest is not None:
+        among &= size <= largest
+    node = _choose(key, among)
+    return starts[node], node + 1
+
+
+def either(condition: Bool[Array, ""], one: Program, other: Program) -> Program:
+    """`one` where the condition holds, else `other`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -1,1 +1,0 @@
-"""The training that made the embedded networks: photographs, augmentation, the loop."""
