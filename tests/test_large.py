@@ -135,7 +135,7 @@ def test_adaptive_pixels_have_all_samples_or_the_first(jitter):
 def test_adaptive_sampling_draws_less(monkeypatch):
     """Fewer points go through the interpreter, in batches of few sizes."""
     drawn_points = []
-    import evojax_art.large as large
+    from evojax_art.render import large
 
     original = large.render_pixels
 

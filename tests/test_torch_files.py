@@ -321,7 +321,7 @@ def test_compressed_archives_are_refused(read):
 READ_ALL = """
 import resource, sys
 from pathlib import Path
-from evojax_art.errors import InputError
+from evojax_art.runtime.errors import InputError
 from evojax_art.nets.torch_files import read_tensors
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
