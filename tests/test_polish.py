@@ -14,7 +14,7 @@ from evojax_art.language.formula import parse, to_text
 from evojax_art.language.program import decode, encode, free_constants, take
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
-from evojax_art.refine.ascent import ClimbConfig, Climber, displaced, scattered
+from evojax_art.refine.ascent import AscentConfig, Climber, displaced, scattered
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
 from evojax_art.refine.drawing import moved, scene_points
 from evojax_art.render.batch import render
@@ -22,10 +22,10 @@ from evojax_art.render.look import SceneConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
-from evojax_art.search.memetic import LamarckConfig, polish_best
+from evojax_art.search.memetic import MemeticConfig, polish_best
 
 FORMULA = "( exp ( * x_iy_jx_ky ( q 0.7 0.2 -0.4 0.5 ) ) )"
-SHORT = ClimbConfig(steps=12, check_every=4)
+SHORT = AscentConfig(steps=12, check_every=4)
 
 
 def judge_of(net, **objective) -> Judge:
@@ -175,7 +175,7 @@ def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
         judge.objective,
         judge.scene,
         max_length=32,
-        polish=LamarckConfig(every=2, top=3, steps=4),
+        polish=MemeticConfig(every=2, top=3, steps=4),
     )
     state = evolution.init(jax.random.key(1))
     state, first = evolution.step(state)
@@ -184,7 +184,7 @@ def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
     exact = evolution.assess(state.algorithm.population)[0]
     held = np.asarray(state.algorithm.fitness) > -1e8
     np.testing.assert_allclose(exact[held], state.algorithm.fitness[held], atol=1e-4)
-    config = LamarckConfig(top=3, steps=6)
+    config = MemeticConfig(top=3, steps=6)
     polished, (programs, told, _) = jax.jit(
         lambda state: polish_best(state, judge, judge.fixed, config, jax.random.key(0))
     )(state.algorithm)

@@ -12,7 +12,7 @@ from evojax_art.language.ops import CONSTANT
 from evojax_art.language.program import Program, free_constants, take, to_expressions
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
-from evojax_art.refine.ascent import ClimbConfig, Climber, ClimbState
+from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState
 from evojax_art.refine.drawing import ValueFn, traced
 from evojax_art.render.look import SceneConfig
 
@@ -48,7 +48,7 @@ def _job(subject: Subject, part: str, population: Program, value_fn: ValueFn) ->
         ObjectiveConfig(tv_weight=1.0),
         SceneConfig(size=subject.size, samples=subject.samples),
     )
-    climber = Climber(judge, ClimbConfig(steps=_STEPS), value_fn)
+    climber = Climber(judge, AscentConfig(steps=_STEPS), value_fn)
     state = climber.init(population, jax.jit(judge.judge)(population, judge.fixed))
     step_fn = jax.jit(lambda state, fixed, key: climber.climb(state, fixed, key, _STEPS, False))
 

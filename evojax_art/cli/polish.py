@@ -22,7 +22,7 @@ from evojax_art.cli.start import read_start
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
-from evojax_art.objective.target import WishConfig
+from evojax_art.objective.target import TargetConfig
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
 from evojax_art.render.large import render_large, to_bytes
@@ -88,10 +88,10 @@ class PolishCommand:
         if not any(Path(given).suffix.lower() == ".png" for given in self.inputs):
             self.wish({})  # refuses what makes no sense, whatever the formulas
 
-    def wish(self, text: Mapping[str, str]) -> WishConfig:
+    def wish(self, text: Mapping[str, str]) -> TargetConfig:
         """What is wanted of a formula whose picture says this."""
         names = ("target", "layer", "guide", "net", "weights")
-        return WishConfig.recalled(text, **{name: getattr(self, name) for name in names})
+        return TargetConfig.recalled(text, **{name: getattr(self, name) for name in names})
 
 
 def polish(flags: list[str]) -> None:
@@ -133,7 +133,7 @@ class _Job(NamedTuple):
 
     given: Given
     bound: Bound
-    wish: WishConfig
+    wish: TargetConfig
     scene: SceneConfig
 
 
@@ -142,7 +142,7 @@ class _Session:
 
     def __init__(self, command: PolishCommand, size: tuple[int, int], console: Console):
         self._command, self._size, self._console = command, size, console
-        self._loaded = cache(WishConfig.load)
+        self._loaded = cache(TargetConfig.load)
         self._polishers: dict[tuple, FormulaPolisher] = {}
 
     def job(self, given: Given, bound: Bound) -> _Job:

@@ -16,7 +16,7 @@ from evojax_art.runtime.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class WishConfig:
+class TargetConfig:
     """What is wanted, and of which network; commands' settings are built on it.
 
     Attributes:
@@ -52,7 +52,7 @@ class WishConfig:
         guide: Path | None = None,
         net: str = "",
         weights: Path | None = None,
-    ) -> "WishConfig":
+    ) -> "TargetConfig":
         """What a picture was bred for, as its text says (`wish`, and `net`).
 
         Args:

@@ -31,7 +31,7 @@ _REACH, _LEAST = 0.3, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClimbConfig:
+class AscentConfig:
     """How constants climb.
 
     Attributes:
@@ -110,7 +110,7 @@ class Climber:
         value_fn: how formulas are evaluated with gradients.
     """
 
-    def __init__(self, judge: Judge, config: ClimbConfig, value_fn: ValueFn = reverse.interpret):
+    def __init__(self, judge: Judge, config: AscentConfig, value_fn: ValueFn = reverse.interpret):
         self._judge = judge
         self._config = config
         self._value_fn = value_fn

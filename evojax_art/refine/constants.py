@@ -14,7 +14,7 @@ from evojax_art.language.formula import Expression, Node, constant_node
 from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.objective.evaluator import Judge, Judged
-from evojax_art.refine.ascent import ClimbConfig, Climber, ClimbState, displaced, scattered
+from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState, displaced, scattered
 from evojax_art.refine.drawing import traced
 from evojax_art.runtime.errors import InputError
 
@@ -40,7 +40,7 @@ class PolishConfig:
     spread: float = 1.0
     lift: bool = False
     gradient: Literal["reverse", "trace"] = "reverse"
-    climb: ClimbConfig = field(default_factory=ClimbConfig)
+    climb: AscentConfig = field(default_factory=AscentConfig)
 
     def __post_init__(self):
         if self.restarts < 1:
@@ -199,7 +199,7 @@ def _scored(expression: Expression, judged: Judged, index: int) -> Scored:
     return Scored(expression, *map(float, values))
 
 
-def _chunks(config: ClimbConfig):
+def _chunks(config: AscentConfig):
     """The steps done at the end of each stretch, whether it is coarse, and its steps."""
     done = 0
     while done < config.steps:

@@ -23,15 +23,15 @@ from evojax_art.search.genetic import Genetic
 from evojax_art.search.mount2015 import Mount2015
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.search.memetic import LamarckConfig
+from evojax_art.search.memetic import MemeticConfig
 from evojax_art.render.look import SceneConfig
-from evojax_art.objective.target import WishConfig
+from evojax_art.objective.target import TargetConfig
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(WishConfig):
+class RunConfig(TargetConfig):
     """One evolution.
 
     Attributes:
@@ -80,7 +80,7 @@ class RunConfig(WishConfig):
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
     mount2015: Mount2015 = field(default_factory=Mount2015)
-    polish: LamarckConfig = field(default_factory=LamarckConfig)
+    polish: MemeticConfig = field(default_factory=MemeticConfig)
 
     def __post_init__(self):
         super().__post_init__()

@@ -28,14 +28,14 @@ from evojax_art.language.photographs import pyramid
 from evojax_art.objective.tv import tv_noise
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.search.memetic import LamarckConfig
+from evojax_art.search.memetic import MemeticConfig
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.refine.views import resized
 from evojax_art.language.program import decode, encode
 from evojax_art.render.batch import render
 from evojax_art.render.look import SceneConfig
 from evojax_art.search.start_from import variations
-from evojax_art.objective.target import WishConfig
+from evojax_art.objective.target import TargetConfig
 
 LEAF = "frame"  # what formulas call the frame before
 Picture = Float[Array | np.ndarray, "H W 3"]  # RGB in [0, 1]
@@ -59,7 +59,7 @@ class BreedConfig:
     generations: int = 6
     max_length: int = 40
     near: float = 6.0
-    polish: LamarckConfig = field(default_factory=lambda: LamarckConfig(every=8, top=4, steps=4))
+    polish: MemeticConfig = field(default_factory=lambda: MemeticConfig(every=8, top=4, steps=4))
 
     def __post_init__(self):
         for name, least in (("population", 2), ("generations", 1), ("max_length", 3), ("near", 0)):
@@ -73,7 +73,7 @@ def _gentle() -> PixelsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamConfig(WishConfig):
+class DreamConfig(TargetConfig):
     """A dream's settings, except how long it is.
 
     Attributes:

@@ -19,7 +19,7 @@ from evojax_art.objective.evaluation import Metrics, ObjectiveConfig
 from evojax_art.objective.evaluator import Fixed, Judge
 from evojax_art.objective.goals import Goal
 from evojax_art.render.look import SceneConfig
-from evojax_art.search.memetic import LamarckConfig, nobody_polished, polish_best
+from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
 from evojax_art.search.protocol import EMPTY, Algorithm
 
 
@@ -110,13 +110,13 @@ class Evolution:
         batch: int | None = None,
         images: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
-        polish: LamarckConfig | None = None,
+        polish: MemeticConfig | None = None,
     ):
         self.algorithm = algorithm
         self._judge = Judge(net, goal, objective, scene, images=images, reference=reference)
         self.goal, self.scene = self._judge.goal, self._judge.scene
         self._fixed = self._judge.fixed
-        self._polish = polish or LamarckConfig()
+        self._polish = polish or MemeticConfig()
         self._capacity = max_length
         self._batch = batch or fitting_batch(self.scene.size)
         self._init = jax.jit(algorithm.init, static_argnums=1)

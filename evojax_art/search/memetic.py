@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Key
 from evojax_art.language.program import Program, free_constants, select, take
 from evojax_art.objective.evaluation import Metrics
 from evojax_art.objective.evaluator import Fixed, Judge
-from evojax_art.refine.ascent import ClimbConfig, Climber, displaced
+from evojax_art.refine.ascent import AscentConfig, Climber, displaced
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.protocol import EMPTY
 
 
 @dataclass(frozen=True, kw_only=True)
-class LamarckConfig:
+class MemeticConfig:
     """Which individuals are polished, and how much (Lamarckian evolution).
 
     Attributes:
@@ -41,9 +41,9 @@ class LamarckConfig:
             raise InputError(f"polish.learning_rate must be above 0, got {self.learning_rate}")
 
     @property
-    def climb(self) -> ClimbConfig:
+    def climb(self) -> AscentConfig:
         """The ascent."""
-        return ClimbConfig(steps=self.steps, learning_rate=self.learning_rate, coarse=0.0)
+        return AscentConfig(steps=self.steps, learning_rate=self.learning_rate, coarse=0.0)
 
     @property
     def evaluations(self) -> int:
@@ -55,7 +55,7 @@ Polished = tuple[Program, Float[Array, "K"], Metrics]  # with fitness and metric
 
 
 def polish_best(
-    state: Any, judge: Judge, fixed: Fixed, config: LamarckConfig, key: Key[Array, ""]
+    state: Any, judge: Judge, fixed: Fixed, config: MemeticConfig, key: Key[Array, ""]
 ) -> tuple[Any, Polished]:
     """Polishes the best of a population where they stand; traceable.
 
@@ -89,7 +89,7 @@ def polish_best(
     return changed, (after, told, climb.metrics)
 
 
-def nobody_polished(state: Any, config: LamarckConfig) -> Polished:
+def nobody_polished(state: Any, config: MemeticConfig) -> Polished:
     """What `polish_best` returns beside the state where nobody got better."""
     count = min(config.top, state.fitness.shape[0])
     unknown = Metrics(*(jnp.zeros(count, state.fitness.dtype) for _ in Metrics._fields))
