@@ -28,7 +28,12 @@ from evojax_art.nets.cifar import SIZE, CifarClassifier
 from evojax_art.nets.weights import load_net, lookup, save_net
 from evojax_art.runtime.files import write_text
 from evojax_art.render.batch import render
-from evojax_art.runs.training.calibration import accuracy, best_temperature, calibration_error, photograph_logits
+from evojax_art.runs.training.calibration import (
+    accuracy,
+    best_temperature,
+    calibration_error,
+    photograph_logits,
+)
 from evojax_art.runs.training.photographs import Photographs, read_photographs
 from evojax_art.runs.training.training import Training, TrainingConfig, restore, save
 from evojax_art.search.variation import GrowthConfig, grow
