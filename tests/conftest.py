@@ -14,6 +14,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from evojax_art.nets.base import Classifier
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.nets.weights import REGISTRY, NetEntry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,11 +104,14 @@ def cifar100() -> Path:
     return _folder("cifar100")
 
 
+TINY_VOCABULARY = Vocabulary(("red crab, land crab", "green crab", "blue whale", "grey goose"))
+
+
 class TinyNet(Classifier):
     """Four classes by mean colour, so that a run needs no weights worth the name."""
 
     def __init__(self, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.classes = ("red crab, land crab", "green crab", "blue whale", "grey goose")
+        self.vocabulary = TINY_VOCABULARY
         self.size = 8
         self.mean, self.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
         self.dtype = dtype
@@ -136,7 +140,7 @@ def register_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same for fixtures of a wider scope."""
     entry = NetEntry(
         build=TinyNet,
-        class_names=lambda: TinyNet(rngs=nnx.Rngs(0)).classes,
+        vocabulary=lambda: TINY_VOCABULARY,
         convert=lambda tensors: tensors,
         url="https://example.invalid/tiny-00000000.pth",
         summary="a test's network",

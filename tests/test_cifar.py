@@ -13,8 +13,6 @@ import pytest
 from flax import nnx
 from safetensors import safe_open
 
-from evojax_art.nets.base import find_classes
-from evojax_art.nets.cifar import class_names, superclasses
 from evojax_art.nets.weights import REGISTRY, load_net, save_net, weights_path
 from evojax_art.runs.training.photographs import read_photographs
 from evojax_art.runs.training.session import judge_report
@@ -135,41 +133,6 @@ def test_missing_embedded_file_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("evojax_art.nets.weights._PACKAGE", tmp_path)
     with pytest.raises(InputError, match="install evojax-art again"):
         load_net()
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("crab", ["crab"]),
-        ("26", ["crab"]),
-        ("Non-Insect Invertebrates", ["crab", "lobster", "snail", "spider", "worm"]),
-        ("non-insect_invertebrates", ["crab", "lobster", "snail", "spider", "worm"]),
-        ("invertebrates", ["crab", "lobster", "snail", "spider", "worm"]),
-        ("maple_tree", ["maple tree"]),
-        ("fish", ["aquarium fish", "flatfish", "ray", "shark", "trout"]),
-        ("orange", ["orange"]),
-        ("man", ["man"]),
-    ],
-)
-def test_targets(query, expected):
-    found = find_classes(class_names(), query, superclasses())
-    assert [class_names()[index] for index in found] == expected
-
-
-def test_superclasses_part_the_classes_in_fives():
-    members = [index for group in superclasses().values() for index in group]
-    assert sorted(members) == list(range(100))
-    assert {len(group) for group in superclasses().values()} == {5}
-
-
-def test_names_are_those_of_the_data(cifar100):
-    with np.load(cifar100 / "cifar100_labels.npz") as labels:
-        fine = [name.replace("_", " ") for name in labels["fine_names"]]
-        coarse = [name.replace("_", " ") for name in labels["coarse_names"]]
-        group_of = labels["fine_to_coarse"]
-    assert list(class_names()) == fine
-    for name, members in superclasses().items():
-        assert all(coarse[group_of[index]] == name for index in members)
 
 
 if __name__ == "__main__":

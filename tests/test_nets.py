@@ -14,8 +14,7 @@ from safetensors.numpy import load_file, save_file
 from torch_pickles import archive, legacy, state_file
 
 from evojax_art.nets import weights
-from evojax_art.nets.base import find_classes
-from evojax_art.nets.squeezenet import SqueezeNet, class_names
+from evojax_art.nets.squeezenet import SqueezeNet
 from evojax_art.nets.weights import download, load_net
 from evojax_art.runtime.cache import CACHE_VARIABLE, cache_folder
 from evojax_art.runtime.errors import InputError
@@ -87,11 +86,6 @@ def test_bfloat16_is_close(shared_weights, pictures, reference):
     np.testing.assert_allclose(probabilities, reference["probs"], rtol=0, atol=0.05)
 
 
-def test_class_names_are_those_of_the_weights(shared_weights):
-    lines = (shared_weights / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    assert class_names() == tuple(lines)
-
-
 # What holds for any weights
 
 
@@ -135,79 +129,6 @@ def test_pools_round_up(untrained, shape):
     for layer in (2, 5, 8):
         expected = rounded_up_pool(np.asarray(outputs[f"features.{layer - 1}"]))
         np.testing.assert_allclose(outputs[f"features.{layer}"], expected, rtol=1e-5, atol=1e-6)
-
-
-# Classes by what a person calls them
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("crab", [118, 119, 120, 121, 125]),
-        ("CRAB ", [118, 119, 120, 121, 125]),
-        ("rock crab", [119]),
-        ("Cancer irroratus", [119]),
-        ("rock crab, Cancer irroratus", [119]),
-        ("119", [119]),
-        ("0", [0]),
-        ("999", [999]),
-        ("crane", [134, 517]),
-        ("white shark", [2]),
-        ("goldfis", [1]),
-    ],
-)
-def test_classes_of_imagenet_are_found(query, expected):
-    assert find_classes(class_names(), query) == expected
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("sea crab", [2]),  # a synonym before a word of other names
-        ("crab", [2, 3]),  # a word before a part
-        ("crabap", [0]),
-        ("a", [0, 1, 2, 3]),
-        ("c++ (language)", [1]),
-        ("+", [1]),
-    ],
-)
-def test_the_first_reading_that_fits_counts(query, expected):
-    names = ("Crabapple", "C++ (language)", "Sea Crab, ocean crab", "great sea crab")
-    assert find_classes(names, query) == expected
-
-
-@pytest.mark.parametrize(
-    ("query", "near"),
-    [("hermit crap", "hermit crab"), ("Daisi", "daisy"), ("goldfisch", "goldfish")],
-)
-def test_unknown_classes_suggest_near_ones(query, near):
-    with pytest.raises(
-        InputError, match=f"{query!r}: no class of that name; did you mean .*{near}"
-    ):
-        find_classes(class_names(), query)
-
-
-@pytest.mark.parametrize("query", ["qqqqqqqq", "", "  ", "-1", "1.5"])
-def test_hopeless_queries_point_to_the_list(query):
-    with pytest.raises(InputError, match=r"no class of that name; "):
-        find_classes(class_names(), query)
-
-
-def test_an_index_beyond_the_last_class_is_refused():
-    with pytest.raises(InputError, match=r"target 1000: .* from 0 to 999"):
-        find_classes(class_names(), "1000")
-
-
-def test_an_index_of_many_digits_is_refused():
-    with pytest.raises(InputError):
-        find_classes(class_names(), "9" * 5000)
-
-
-def test_imagenet_has_a_thousand_classes():
-    names = class_names()
-    assert len(names) == 1000
-    assert len(set(names)) >= 998  # "crane" is a bird and a machine
-    assert all(name and name == name.strip() for name in names)
 
 
 # Weights from files

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evojax_art.nets.base import Classifier
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.objective.evaluation import REJECTED, ObjectiveConfig, assess
 from evojax_art.objective.goals import ClassGoal
 from evojax_art.objective.tv import total_variation, tv_noise
@@ -22,7 +23,7 @@ class MeanColour(Classifier):
     """
 
     def __init__(self, factor=4.0, too_red=2.0, beyond=np.nan):
-        self.classes = ("red", "green", "blue", "grey")
+        self.vocabulary = Vocabulary(("red", "green", "blue", "grey"))
         self.size = 8
         self.mean, self.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         self.dtype = jnp.float32

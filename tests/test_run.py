@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import register_tiny
+from conftest import TINY_VOCABULARY, TinyNet, register_tiny
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -23,6 +23,7 @@ from evojax_art.cli.main import main
 from evojax_art.language.bindings import bind_images
 from evojax_art.language.formula import parse
 from evojax_art.language.program import decode, encode, to_expressions
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.nets.weights import REGISTRY
 from evojax_art.objective.goals import ClassGoal, targets_of
 from evojax_art.render.batch import render
@@ -130,6 +131,31 @@ def test_unseen_judge_is_reported_and_never_asked_before(
     text = read_png_text(having / "best.png")
     assert float(text["unseen_score"]) < 0.5 < float(text["score"])
     assert math.isnan(float(read_png_text(without / "best.png")["unseen_score"]))
+
+
+def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
+    tiny_weights, tmp_path, monkeypatch
+):
+    """The unseen judge is the judge itself, whose classes have another order."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    order = [2, 0, 3, 1]
+    vocabulary = Vocabulary(tuple(TINY_VOCABULARY.names[index] for index in order))
+
+    class Permuted(TinyNet):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.vocabulary = vocabulary
+
+    tensors = load_file(tiny_weights)
+    other = {"head/kernel": tensors["head/kernel"][:, order].copy(), "head/bias": np.zeros(4, "f4")}
+    save_file(other, tmp_path / "tiny-00000000.pth")
+    tiny = REGISTRY["tiny"]
+    permuted = dataclasses.replace(tiny, build=Permuted, vocabulary=lambda: vocabulary)
+    monkeypatch.setitem(REGISTRY, "permuted", permuted)
+    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(tiny, unseen="permuted"))
+    assert evolve("--weights", tiny_weights, "--out", tmp_path / "run", "--formulas", 16) == 0
+    text = read_png_text(tmp_path / "run" / "best.png")
+    assert float(text["unseen_score"]) == pytest.approx(float(text["score"]), rel=1e-4)
 
 
 def test_unseen_judge_without_weights_is_missed_before_anything_is_written(

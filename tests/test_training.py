@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from evojax_art.nets.cifar import CifarClassifier
+from evojax_art.nets.vocabulary import cifar100
 from evojax_art.nets.weights import REGISTRY, NetEntry, load_net
 from evojax_art.runs.training.augmentation import AugmentationConfig, augment
 from evojax_art.runs.training.calibration import (
@@ -44,8 +45,7 @@ class SmallNet(CifarClassifier):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    classes = REGISTRY["cifar100"].class_names
-    entry = NetEntry(build=SmallNet, class_names=classes, summary="a test's network")
+    entry = NetEntry(build=SmallNet, vocabulary=cifar100, summary="a test's network")
     monkeypatch.setitem(REGISTRY, "small", entry)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import tyro
 
-from evojax_art.nets.base import find_classes
 from evojax_art.nets.weights import DEFAULT, REGISTRY, download, lookup, weights_path
 from evojax_art.runs.config import parse_flags
 
@@ -41,13 +40,15 @@ def nets(flags: list[str]) -> None:
     if command.download:
         print(download(command.name, progress=True))
         return
-    classes, groups = entry.class_names(), entry.groups()
+    vocabulary = entry.vocabulary()
     if command.classes or command.target:
-        everything = range(len(classes))
-        chosen = find_classes(classes, command.target, groups) if command.target else everything
-        group_of = {index: f" ({name})" for name, members in groups.items() for index in members}
+        everything = range(len(vocabulary))
+        chosen = vocabulary.find(command.target) if command.target else everything
+        group_of = {
+            index: f" ({name})" for name, members in vocabulary.groups.items() for index in members
+        }
         for index in chosen:
-            print(f"{index}: {classes[index]}{group_of.get(index, '')}")
+            print(f"{index}: {vocabulary.names[index]}{group_of.get(index, '')}")
         return
     print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
     if entry.url:

@@ -1,9 +1,6 @@
-"""What every classifier offers, whatever its architecture."""
+"""What every network offers, whatever its architecture, and what those with classes offer more."""
 
-import re
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +8,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.runtime.errors import InputError, suggest
+from evojax_art.nets.vocabulary import Vocabulary
+from evojax_art.runtime.errors import InputError
 
 
-class Classifier(nnx.Module):
-    """An image classifier that owns its preprocessing.
+class Network(nnx.Module):
+    """Sees pictures, and owns its preprocessing.
 
-    Subclasses set the attributes below and define `logits_from_input` and `activations`.
+    Subclasses set the attributes below and define `activations`.
 
     Attributes:
-        classes: the names of its K classes, in order.
-        groups: names that stand for several classes, and their indices.
         size: pictures are resized to this height and width.
         mean: of each channel, subtracted from pictures in [0, 1].
         std: of each channel, divided by.
@@ -29,17 +25,11 @@ class Classifier(nnx.Module):
         multiple: pictures that are not resized must have sides that are multiples of this.
     """
 
-    classes: tuple[str, ...]
-    groups: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dtype: DTypeLike
     multiple: int = 1
-
-    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
-        """Logits of preprocessed pictures, in `dtype`."""
-        raise NotImplementedError
 
     def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
         """Every stage's output, of preprocessed pictures of any size that it can take, in order."""
@@ -69,6 +59,44 @@ class Classifier(nnx.Module):
         x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         return x.astype(self.dtype)
 
+    def features(self, images: Float[Array, "P H W 3"], *, resize: bool = True) -> dict[str, Array]:
+        """Every stage's output, in order, in `dtype`, of pictures in [0, 1] of any size.
+
+        Args:
+            images: of any size and aspect ratio.
+            resize: to `size`; without, they keep theirs.
+
+        Raises:
+            InputError: pictures that are not resized, of a size that the network cannot take.
+        """
+        return self.activations(self.preprocess(images, resize=resize))
+
+
+class Classifier(Network):
+    """A network that tells classes apart.
+
+    Subclasses define `logits_from_input` too.
+
+    Attributes:
+        vocabulary: its K classes.
+    """
+
+    vocabulary: Vocabulary
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its K classes, in order."""
+        return self.vocabulary.names
+
+    @property
+    def groups(self) -> Mapping[str, tuple[int, ...]]:
+        """Names that stand for several classes, and their indices."""
+        return self.vocabulary.groups
+
+    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+        """Logits of preprocessed pictures, in `dtype`."""
+        raise NotImplementedError
+
     def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
         """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
         logits = self.logits_from_input(self.preprocess(images))
@@ -82,59 +110,3 @@ class Classifier(nnx.Module):
 @nnx.jit
 def _probabilities(net: Classifier, images: Array) -> Array:
     return jax.nn.softmax(net.logits(images), axis=-1)
-
-
-def read_lines(file: str) -> tuple[str, ...]:
-    """The lines of a data file of this package."""
-    text = resources.files("evojax_art.nets").joinpath(file).read_text(encoding="utf-8")
-    return tuple(text.splitlines())
-
-
-def find_classes(
-    classes: Sequence[str],
-    query: str,
-    groups: Mapping[str, Sequence[int]] = MappingProxyType({}),
-) -> list[int]:
-    """The classes that a user means by `query`.
-
-    Args:
-        classes: names; a comma separates synonyms.
-        query: an index, a name or synonym, a group, a word of names ("crab" is in five), or a part
-            of a name or group; the first reading that fits counts. Neither case nor `_` for a
-            space matters.
-        groups: names that stand for several classes, and their indices.
-
-    Returns:
-        Indices in ascending order, at least one.
-
-    Raises:
-        InputError: nothing fits; names the nearest.
-    """
-    wanted = query.strip().lower().replace("_", " ")
-    if wanted.isdecimal():
-        digits = wanted.lstrip("0") or "0"
-        if len(digits) <= len(str(len(classes))) and int(digits) < len(classes):
-            return [int(digits)]
-        raise InputError(
-            f"target {query:.20}: there is no class of that index, "
-            f"they go from 0 to {len(classes) - 1}"
-        )
-    lowered = [name.lower() for name in classes]
-    synonyms = [[name, *(part.strip() for part in name.split(","))] for name in lowered]
-    word = re.compile(rf"\b{re.escape(wanted)}\b")
-    readings = (
-        [index for index, names in enumerate(synonyms) if wanted in names],
-        groups.get(wanted, ()),
-        [index for index, name in enumerate(lowered) if word.search(name)],
-        [index for index, name in enumerate(lowered) if wanted in name],
-        [index for name, members in groups.items() if wanted in name for index in members],
-    )
-    for found in readings:
-        if wanted and found:
-            return sorted(set(found))
-    words = {word for names in synonyms for name in names for word in (name, *name.split())}
-    near = suggest(wanted, sorted(words | groups.keys()))
-    raise InputError(
-        f"target {query!r}: no class of that name"
-        f"{near or '; `evojax-art nets NAME --classes` lists all'}"
-    )

@@ -1,4 +1,4 @@
-"""Two small networks for 32x32 pictures, trained here on CIFAR-100 (see `evojax_art.training`).
+"""Two small networks for 32x32 pictures, trained here on CIFAR-100 (see `runs.training`).
 
 `CifarResNet` judges by default. `CifarVgg` is built, seeded and trained apart from it, so that its
 opinion of what evolved for the other is worth something: it is the unseen judge of a run.
@@ -15,8 +15,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier, read_lines
+from evojax_art.nets.base import Classifier
 from evojax_art.nets.convolution import convolve
+from evojax_art.nets.vocabulary import cifar100
 
 SIZE = 32  # of CIFAR's photographs
 _MEAN = (0.5071, 0.4865, 0.4409)  # of the 50,000 training photographs
@@ -92,13 +93,12 @@ class CifarClassifier(Classifier):
     multiple = 8  # both halve a picture three times
 
     def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.classes = class_names()
-        self.groups = nnx.static(superclasses())
+        self.vocabulary = cifar100()
         self.size = SIZE
         self.mean = _MEAN
         self.std = _STD
         self.dtype = dtype
-        self.head = nnx.Linear(features, len(self.classes), dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(features, len(self.vocabulary), dtype=dtype, rngs=rngs)
         self.temperature = Temperature(jnp.ones(()))
 
     def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
@@ -160,18 +160,6 @@ class CifarVgg(CifarClassifier):
             x = jax.nn.relu(conv(x))
             x = outputs[f"conv{number}"] = _max_pool(x) if number in (1, 2, 4) else x
         return outputs
-
-
-def class_names() -> tuple[str, ...]:
-    """CIFAR-100's fine classes, in the order of its labels."""
-    return read_lines("cifar100_classes.txt")
-
-
-def superclasses() -> dict[str, tuple[int, ...]]:
-    """CIFAR-100's twenty coarse classes, five fine ones each."""
-    index = {name: number for number, name in enumerate(class_names())}
-    lines = (line.split(": ") for line in read_lines("cifar100_superclasses.txt"))
-    return {group: tuple(index[name] for name in names.split(", ")) for group, names in lines}
 
 
 def _space_to_depth(x: Array) -> Array:

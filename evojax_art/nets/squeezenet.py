@@ -10,8 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier, read_lines
+from evojax_art.nets.base import Classifier
 from evojax_art.nets.convolution import convolve
+from evojax_art.nets.vocabulary import imagenet
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
 _FIRE = {
@@ -57,7 +58,7 @@ class SqueezeNet(Classifier):
     """SqueezeNet 1.1 with ImageNet's 1000 classes."""
 
     def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.classes = class_names()
+        self.vocabulary = imagenet()
         self.size = 224
         self.mean = (0.485, 0.456, 0.406)
         self.std = (0.229, 0.224, 0.225)
@@ -75,7 +76,7 @@ class SqueezeNet(Classifier):
         self.fire = nnx.Dict(
             {str(n): Fire(*shape, dtype=dtype, rngs=rngs) for n, shape in _FIRE.items()}
         )
-        self.head = nnx.Linear(512, len(self.classes), dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(512, len(self.vocabulary), dtype=dtype, rngs=rngs)
 
     def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
         """Logits of preprocessed pictures; sizes other than 224 work, the head averages."""
@@ -91,11 +92,6 @@ class SqueezeNet(Classifier):
             x = outputs[f"features.{number}"] = self.fire[str(number)](x)
         outputs["logits"] = jnp.mean(jax.nn.relu(self.head(x)), axis=(1, 2))
         return outputs
-
-
-def class_names() -> tuple[str, ...]:
-    """ImageNet's 1000 classes; commas separate synonyms."""
-    return read_lines("imagenet_classes.txt")
 
 
 def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

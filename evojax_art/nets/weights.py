@@ -17,8 +17,9 @@ import pooch
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from evojax_art.nets import cifar, squeezenet, torch_files
+from evojax_art.nets import cifar, squeezenet, torch_files, vocabulary
 from evojax_art.nets.base import Classifier
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.runtime.cache import cache_folder
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.files import written_whole
@@ -33,20 +34,18 @@ class NetEntry:
 
     Attributes:
         build: makes the module, weights still random.
-        class_names: its classes, without building it.
-        groups: names of several classes, see `Classifier.groups`.
+        vocabulary: its classes, without building it.
         embedded: name of its weights file in this package; empty where they must be fetched.
         url: where the weights are published otherwise; the file's name carries the first digits of
             its SHA-256 behind the last `-`, as all of torchvision's do.
         convert: tensors of the file to this module's paths.
-        unseen: another network of the same classes, whose opinion of what evolved for this one is
-            reported; empty for none.
+        unseen: another network, whose opinion of what evolved for this one is reported; empty for
+            none.
         summary: one line for people.
     """
 
     build: Callable[..., Classifier]
-    class_names: Callable[[], tuple[str, ...]]
-    groups: Callable[[], Mapping[str, tuple[int, ...]]] = dict
+    vocabulary: Callable[[], Vocabulary]
     embedded: str = ""
     url: str = ""
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
@@ -69,23 +68,21 @@ DEFAULT = "cifar100"
 REGISTRY: dict[str, NetEntry] = {
     "cifar100": NetEntry(
         build=cifar.CifarResNet,
-        class_names=cifar.class_names,
-        groups=cifar.superclasses,
+        vocabulary=vocabulary.cifar100,
         embedded="cifar100.safetensors",
         unseen="cifar100_judge",
         summary="residual network, CIFAR-100's 100 classes, 32x32, 1.4 M parameters",
     ),
     "cifar100_judge": NetEntry(
         build=cifar.CifarVgg,
-        class_names=cifar.class_names,
-        groups=cifar.superclasses,
+        vocabulary=vocabulary.cifar100,
         embedded="cifar100_judge.safetensors",
         unseen="cifar100",
         summary="plain network, CIFAR-100's 100 classes, 32x32, 1.0 M parameters",
     ),
     "squeezenet1_1": NetEntry(
         build=squeezenet.SqueezeNet,
-        class_names=squeezenet.class_names,
+        vocabulary=vocabulary.imagenet,
         convert=squeezenet.from_torchvision,
         url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
         summary="SqueezeNet 1.1, 1000 ImageNet classes, 224x224, 1.2 M parameters (torchvision)",

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier, find_classes
+from evojax_art.nets.base import Classifier, Network
 from evojax_art.runtime.errors import InputError, suggest
 
 _FAINT = 0.01  # activations well below this are as good as none; layers have some of about 1
@@ -66,6 +66,7 @@ class ClassGoal:
         self.targets = tuple(sorted(set(targets)))
         if len(self.targets) == len(net.classes):
             raise InputError("the targets are all classes of the network; name fewer")
+        self.vocabulary = net.vocabulary
         self.name = "; ".join(net.classes[index] for index in self.targets)
 
     def measure(self, net: Classifier, images: Float[Array, "P H W 3"]) -> Measure:
@@ -99,9 +100,7 @@ class LayerGoal:
         InputError: a layer or channel that the network does not have; lists those there are.
     """
 
-    def __init__(
-        self, net: Classifier, layer: str, guide: Float[np.ndarray, "h w 3"] | None = None
-    ):
+    def __init__(self, net: Network, layer: str, guide: Float[np.ndarray, "h w 3"] | None = None):
         shapes = layer_shapes(net)
         self.layer, colon, channel = layer.partition(":")
         if self.layer not in shapes:
@@ -117,7 +116,7 @@ class LayerGoal:
         self.guide = None if guide is None else np.asarray(guide, np.float32)
         self.name = layer + ("" if guide is None else " like the guide")
 
-    def measure(self, net: Classifier, images: Float[Array, "P H W 3"]) -> Measure:
+    def measure(self, net: Network, images: Float[Array, "P H W 3"]) -> Measure:
         """Any score but a guide's, which is at most 1; an energy is not negative.
 
         Raises:
@@ -140,8 +139,8 @@ class LayerGoal:
         """A plain number."""
         return f"{score:.4g}"
 
-    def _activations(self, net: Classifier, images: Array) -> Array:
-        layers = net.activations(net.preprocess(images, resize=False))
+    def _activations(self, net: Network, images: Array) -> Array:
+        layers = net.features(images, resize=False)
         found = layers[self.layer].astype(jnp.float32)
         if not found.size:
             height, width = images.shape[1:3]
@@ -166,7 +165,7 @@ def chosen_goal(
 
     Args:
         net: the judge.
-        target: names of classes, see `find_classes`; several are summed.
+        target: names of classes, see `Vocabulary.find`; several are summed.
         layer: takes the target's place.
         guide: for the layer.
 
@@ -184,11 +183,11 @@ def targets_of(net: Classifier, queries: Sequence[str]) -> tuple[int, ...]:
     Raises:
         InputError: no such class.
     """
-    found = {index for query in queries for index in find_classes(net.classes, query, net.groups)}
+    found = {index for query in queries for index in net.vocabulary.find(query)}
     return tuple(sorted(found))
 
 
-def layer_shapes(net: Classifier) -> dict[str, tuple[int, ...]]:
+def layer_shapes(net: Network) -> dict[str, tuple[int, ...]]:
     """The layers that a goal can name, in order, with the shape of one picture's activations."""
     graph, weights = nnx.split(net)
     names: list[str] = []  # a traced dict comes back in the order of its keys

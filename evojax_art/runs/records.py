@@ -13,18 +13,18 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from evojax_art.language.bindings import Bound
-from evojax_art.runs.config import RunConfig
-from evojax_art.search.generation import Evolution, EvolutionState
-from evojax_art.language.formula import Expression
-from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
-from evojax_art.objective.goals import ClassGoal
-from evojax_art.render.large import render_large
-from evojax_art.objective.tv import tv_noise
-from evojax_art.nets.base import Classifier
 from evojax_art.artwork.picture import write_png
-from evojax_art.runtime.files import write_text, written_whole
+from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
+from evojax_art.language.bindings import Bound
+from evojax_art.language.formula import Expression
 from evojax_art.language.program import to_expressions
+from evojax_art.nets.base import Classifier
+from evojax_art.objective.goals import ClassGoal
+from evojax_art.objective.tv import tv_noise
+from evojax_art.render.large import render_large
+from evojax_art.runs.config import RunConfig
+from evojax_art.runtime.files import write_text, written_whole
+from evojax_art.search.generation import Evolution, EvolutionState
 
 _SHEET_CELLS = 24  # records on the contact sheet
 _SHEET_CELL = 192  # pixels
@@ -38,8 +38,8 @@ class Record:
         path: of its picture.
         score: the goal's, for classes their probability.
         value: the same on the goal's own scale, for classes log-odds.
-        unseen: probability of the classes to a network that nothing was bred for; NaN where there
-            is none.
+        unseen: probability of the same classes, by meaning, to a network that nothing was bred for;
+            NaN where there is none.
         noise: the 2015 measure of its picture.
         generation: that found it.
         formula: what draws it.
@@ -62,7 +62,8 @@ class Records:
         config: the run's.
         evolution: whose bests they are.
         bound: pictures that its formulas read.
-        unseen: a network that nothing is bred for.
+        unseen: a network that nothing is bred for; asked for those of its classes that mean what
+            the goal's do, and not asked where none does.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class Records:
         unseen: Classifier | None,
     ):
         self.drawn: list[Record] = []
-        self.unseen = unseen if isinstance(evolution.goal, ClassGoal) else None
+        goal, self._unseen_targets = evolution.goal, ()
+        if unseen is not None and isinstance(goal, ClassGoal):
+            self._unseen_targets = goal.vocabulary.match(goal.targets, unseen.vocabulary).indices
+        self.unseen = unseen if self._unseen_targets else None
         self._folder = folder
         self._config = config
         self._evolution = evolution
@@ -143,11 +147,10 @@ class Records:
         self._write_sheet()
 
     def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
-        goal = self._evolution.goal
-        if self.unseen is None or not isinstance(goal, ClassGoal):
+        if self.unseen is None:
             return math.nan
         probabilities = np.asarray(self.unseen.probabilities(judged)[0])
-        return float(probabilities[list(goal.targets)].sum())
+        return float(probabilities[list(self._unseen_targets)].sum())
 
     def _write_sheet(self) -> None:
         shown = spread(len(self.drawn), _SHEET_CELLS)
