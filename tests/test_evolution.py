@@ -10,13 +10,13 @@ from flax import nnx
 
 from evojax_art.language.program import decode, encode, is_valid
 from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 from evojax_art.search import protocol as base
 from evojax_art.search.generation import Evolution, fitting_batch
 from evojax_art.search.genetic import Genetic
 from evojax_art.search.mount2015 import Mount2015
 
-SCENE = SceneConfig(size=8)
+SCENE = RasterConfig(size=8)
 CAPACITY = 24
 ALGORITHMS = {
     "genetic": Genetic(population=24, offspring=16),

@@ -19,9 +19,9 @@ from evojax_art.language.program import encode, free_constants, take
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
-from evojax_art.refine.drawing import draw, scene_points, traced
+from evojax_art.refine.drawing import draw, raster_points, traced
 from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import Look, Raster, RasterConfig
 from evojax_art.search.variation import GrowthConfig, grow
 
 DIFFERENTIABLE = [op for op in OPS if not op.structural and (op.arity or op.reads_coordinates)]
@@ -84,7 +84,7 @@ def in_jax(monkeypatch):
 
 
 def points(size=16, samples=1):
-    return scene_points(SceneConfig(size=size, samples=samples))
+    return raster_points(Raster(height=size, width=size, samples=samples), 0.0)
 
 
 def reverse_gradient(population, at, cotangent, images=(), samples=1):
@@ -147,8 +147,9 @@ def test_traces_agree_with_reverse_mode(text):
 def test_pictures_are_those_of_render():
     population = encode(FORMULAS, 32)
     for smooth in (False, True):
-        scene = SceneConfig(size=16, samples=2, smooth=smooth, z=0.25)
-        ours = jax.jit(draw, static_argnums=1)(population, scene, scene_points(scene))
+        look, raster = Look(z=0.25, smooth=smooth), Raster(height=16, width=16, samples=2)
+        at = raster_points(raster, look.z)
+        ours = jax.jit(draw, static_argnums=2)(population, look, raster, at)
         theirs = render(population, 16, 16, 0.25, smooth=smooth, samples=2)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -158,12 +159,12 @@ def test_a_formula_that_reads_a_picture():
     photograph = np.random.default_rng(0).uniform(0.2, 0.8, (64, 64, 3)).astype(np.float32)
     images = (pyramid(photograph, whole=True),)
     population = encode(["( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )"])
-    scene = SceneConfig(size=16, samples=1)
-    at = scene_points(scene)
+    look, raster = Look(), Raster(height=16, width=16)
+    at = raster_points(raster, look.z)
     weights = jax.random.normal(jax.random.key(2), (1, 16, 16, 3))
 
     def total(constant, value_fn=reverse.interpret):
-        pictures = draw(population._replace(constant=constant), scene, at, images, value_fn)
+        pictures = draw(population._replace(constant=constant), look, raster, at, images, value_fn)
         return jnp.sum(pictures * weights)
 
     constant = population.constant
@@ -173,7 +174,7 @@ def test_a_formula_that_reads_a_picture():
     np.testing.assert_allclose(by_reverse, by_trace, rtol=1e-3, atol=1e-4)
     assert float(jnp.abs(by_reverse).max()) > 0.1
     exact = jax.lax.stop_gradient(render(population, 16, 16, images=images))
-    drawn = jax.jit(draw, static_argnums=1)(population, scene, at, images)
+    drawn = jax.jit(draw, static_argnums=2)(population, look, raster, at, images)
     np.testing.assert_allclose(drawn, exact, atol=1e-4)
 
 
@@ -193,8 +194,10 @@ def test_gradient_of_the_objective_against_central_differences(in_jax, optimised
         for _, part in nnx.iter_graph(net):
             if isinstance(part, nnx.Module) and hasattr(part, "dtype"):
                 part.dtype = jnp.float64  # type: ignore[attr-defined]
-        judge = Judge(net, (26,), ObjectiveConfig(tv_weight=1.0), SceneConfig(samples=1))
-        at = Coordinates(*(t.astype(jnp.float64) for t in scene_points(judge.scene)))
+        judge = Judge(net, (26,), ObjectiveConfig(tv_weight=1.0), RasterConfig(samples=1))
+        at = Coordinates(
+            *(t.astype(jnp.float64) for t in raster_points(judge.raster, judge.look.z))
+        )
         free = take(free_constants(population), chosen)
         is_free = (free.opcode == CONSTANT)[..., None]
         constants = free.constant.astype(jnp.float64)
@@ -202,7 +205,7 @@ def test_gradient_of_the_objective_against_central_differences(in_jax, optimised
 
         @jax.jit
         def values(constants):
-            pictures = draw(free._replace(constant=constants), judge.scene, at)
+            pictures = draw(free._replace(constant=constants), judge.look, judge.raster, at)
             return judge.slope(pictures, judge.fixed)
 
         gradient = jax.jit(jax.grad(lambda constants: values(constants).sum()))(constants)
@@ -233,11 +236,12 @@ def test_gradients_are_finite_whatever_a_formula_does():
         "( imax ( q 0.5 0 0 0 ) ( q 0.5 0 0 0 ) )",
     ]
     population = encode(texts, 16)
-    scene = SceneConfig(size=16, samples=1)
+    raster = Raster(height=16, width=16)
+    at = raster_points(raster, 0.0)
     weights = jax.random.normal(jax.random.key(3), (16, 16, 3))
 
     def total(constant):
-        pictures = draw(population._replace(constant=constant), scene, scene_points(scene))
+        pictures = draw(population._replace(constant=constant), Look(), raster, at)
         return jnp.sum(pictures * weights)
 
     assert bool(jnp.all(jnp.isfinite(jax.jit(jax.grad(total))(population.constant))))

@@ -26,8 +26,9 @@ from evojax_art.language.photographs import (
     spacing,
 )
 from evojax_art.language.program import decode, encode, to_expressions
-from evojax_art.render.batch import pixel_coordinates, sample_points
-from evojax_art.render.large import View, render_bands, to_bytes
+from evojax_art.render.batch import pixel_coordinates
+from evojax_art.render.large import Chunks, render_bands, to_bytes
+from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
 from evojax_art.search import variation
 from evojax_art.search.variation import GrowthConfig, VariationConfig
@@ -140,8 +141,8 @@ def test_renders_are_as_specified(samples, cat, astronaut):
     height, width = 18, 30
     drawn = np.asarray(ea.render(encode(texts), height, width, samples=samples, images=pictures))
     rows, columns = np.mgrid[:height, :width].reshape(2, 1, 1, -1)
-    places = sample_points(columns, rows, samples)
-    at = pixel_coordinates(places, jnp.float32(0), height, width)
+    raster = Raster(height=height, width=width, samples=samples)
+    at = pixel_coordinates(columns, rows, jnp.float32(0), raster)
     at = Coordinates(*(np.asarray(t, float)[0] for t in at))
     for text, picture in zip(texts, drawn, strict=True):
         value = reference.evaluate(parse(text), at, pictures, samples**2)
@@ -225,7 +226,7 @@ def test_black_and_white_have_finite_values():
 
 def test_large_pictures_need_what_their_formula_reads(cat):
     with pytest.raises(InputError, match=r"reads picture 2, 'image2', which is not bound.*--image"):
-        list(render_bands("( + x image2 )", View(height=8, width=8), images=(pyramid(cat),)))
+        render_bands("( + x image2 )", Look(), Raster(height=8, width=8), images=(pyramid(cat),))
     check_images(parse("( + x image2 )"), 2)
 
 
@@ -234,20 +235,17 @@ def test_interpreters_that_cannot_read_pictures_say_so(cat):
         ea.render(encode(["image1"]), 8, 8, implementation="pallas", images=(pyramid(cat),))
 
 
-def drawn(images_, **settings) -> np.ndarray:
-    bands = render_bands(
-        parse(TWIRL, images=["cat"]), View(height=37, width=53, **settings), images=images_
-    )
+def drawn(images, look=Look(), crop=None, **settings) -> np.ndarray:
+    raster = Raster(height=37, width=53, samples=3, jitter=True, crop=crop)
+    bands = render_bands(parse(TWIRL, images=["cat"]), look, raster, images=images, **settings)
     return np.concatenate(list(bands))
 
 
-def test_a_part_of_a_picture_is_that_of_the_whole(cat, monkeypatch):
-    settings = {"samples": 3, "jitter": True, "adaptive": 0.05, "smooth": True}
-    image = (pyramid(cat),)
-    monkeypatch.setattr("evojax_art.render.large._batch", lambda *_: 512)  # to be compiled once
-    whole = drawn(image, **settings)
-    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", 60)
-    part = drawn(image, **settings, crop=(11, 5, 20, 13))
+def test_a_part_of_a_picture_is_that_of_the_whole(cat):
+    image, look = (pyramid(cat),), Look(smooth=True)
+    whole = drawn(image, look, adaptive=0.05, chunks=Chunks(batch_points=1, due_points=1))
+    chunks = Chunks(batch_points=1, due_points=1, band_pixels=60)
+    part = drawn(image, look, crop=(11, 5, 20, 13), adaptive=0.05, chunks=chunks)
     np.testing.assert_allclose(part, whole[5:18, 11:31], atol=1e-5)
 
 
@@ -256,7 +254,9 @@ def test_large_pictures_are_as_specified(cat):
     population = encode([TWIRL], images=["cat"])
     value = ea.evaluate(population, 37, 53, implementation="reference", images=image)[0]
     expected = ops.crunch(np, value[..., 1:], "sigmoid")
-    part = drawn(image, crop=(11, 5, 20, 13))
+    raster = Raster(height=37, width=53, crop=(11, 5, 20, 13))
+    bands = render_bands(parse(TWIRL, images=["cat"]), Look(), raster, images=image)
+    part = np.concatenate(list(bands))
     wrong = np.abs(part - expected[5:18, 11:31]).max(axis=-1) > 1 / 255
     assert wrong.mean() < 0.02  # but at a seam, where a point may fall on either side
 

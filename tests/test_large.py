@@ -10,6 +10,7 @@ import png
 import pytest
 from PIL import Image
 
+import evojax_art as ea
 from evojax_art.artwork.picture import png_writer, read_png_text, write_png
 from evojax_art.cli.main import main
 from evojax_art.interpreter import reference
@@ -17,7 +18,8 @@ from evojax_art.language import ops
 from evojax_art.language.formula import parse
 from evojax_art.language.ops import Coordinates
 from evojax_art.render.batch import sample_points
-from evojax_art.render.large import View, render_bands, to_bytes
+from evojax_art.render.large import Chunks, render_bands, to_bytes
+from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
 
 # Even colours with sharp edges, so that few pixels need more than the first samples.
@@ -26,18 +28,23 @@ WAVES = "( rolR ( isin ( * x_iy_jx_ky ( q 3 1 -2 0.5 ) ) ) )"
 HEIGHT, WIDTH = 37, 53
 
 
-def drawn(formula=PLATES, height=HEIGHT, width=WIDTH, **settings) -> np.ndarray:
-    view = View(height=height, width=width, **settings)
-    return np.concatenate(list(render_bands(formula, view)))
+# Bands of two rows, cut into batches of sixteen pixels.
+SMALL = Chunks(band_pixels=1, least_rows=2, batch_points=256, due_points=256)
 
 
-@pytest.fixture
-def small_bands(monkeypatch):
-    """Bands of two rows, cut into batches of sixteen pixels."""
-    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", 1)
-    monkeypatch.setattr("evojax_art.render.large._LEAST_ROWS", 2)
-    monkeypatch.setattr("evojax_art.render.large._BATCH_POINTS", 256)
-    monkeypatch.setattr("evojax_art.render.large._DUE_POINTS", 256)
+def drawn(
+    formula=PLATES,
+    height=HEIGHT,
+    width=WIDTH,
+    adaptive=0.0,
+    chunks=Chunks(),
+    **settings,
+) -> np.ndarray:
+    names = {"z", "crunch", "smooth"} & settings.keys()
+    look = Look(**{name: settings.pop(name) for name in names})
+    raster = Raster(height=height, width=width, **settings)
+    bands = render_bands(formula, look, raster, adaptive=adaptive, chunks=chunks)
+    return np.concatenate(list(bands))
 
 
 COMBINATIONS = [
@@ -47,16 +54,14 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize("settings", COMBINATIONS, ids=str)
-def test_a_part_is_the_same_part_of_the_whole(settings, monkeypatch):
+def test_a_part_is_the_same_part_of_the_whole(settings):
     whole = drawn(**settings, crunch="1995", z=0.1)
     assert whole.shape == (HEIGHT, WIDTH, 3)
     assert whole.std() > 0.05
-    monkeypatch.setattr(
-        "evojax_art.render.large._BAND_PIXELS", 60
-    )  # other bands, and the same colours
+    chunks = Chunks(band_pixels=60)  # other bands, and the same colours
     for left, top, width, height in ((11, 5, 20, 13), (0, 0, 1, 1), (33, 30, 20, 7)):
         crop = (left, top, width, height)
-        part = drawn(**settings, crunch="1995", z=0.1, crop=crop)
+        part = drawn(**settings, crunch="1995", z=0.1, crop=crop, chunks=chunks)
         # Only the blur is compiled anew for another shape, and may round apart.
         np.testing.assert_allclose(
             part, whole[top : top + height, left : left + width], atol=2e-7 * settings["smooth"]
@@ -64,10 +69,8 @@ def test_a_part_is_the_same_part_of_the_whole(settings, monkeypatch):
 
 
 @pytest.mark.parametrize("settings", COMBINATIONS[-2:], ids=str)
-def test_bands_do_not_show(settings, request):
-    whole = drawn(**settings)
-    request.getfixturevalue("small_bands")
-    np.testing.assert_allclose(drawn(**settings), whole, atol=2e-7)
+def test_bands_do_not_show(settings):
+    np.testing.assert_allclose(drawn(**settings, chunks=SMALL), drawn(**settings), atol=2e-7)
 
 
 def test_jittered_samples_are_where_they_are_said_to_be():
@@ -139,13 +142,12 @@ def test_adaptive_sampling_draws_less(monkeypatch):
 
     original = large.render_pixels
 
-    def counting(population, z, columns, *rest, **settings):
-        drawn_points.append((len(columns), rest[4]))
-        return original(population, z, columns, *rest, **settings)
+    def counting(tapes, look, raster, columns, *rest):
+        drawn_points.append((len(columns), raster.samples))
+        return original(tapes, look, raster, columns, *rest)
 
     monkeypatch.setattr(large, "render_pixels", counting)
-    monkeypatch.setattr(large, "_DUE_POINTS", 1 << 10)
-    drawn(samples=8, adaptive=0.05)
+    drawn(samples=8, adaptive=0.05, chunks=Chunks(due_points=1 << 10))
     adaptive = sum(count * samples**2 for count, samples in drawn_points)
     assert adaptive < 0.7 * HEIGHT * WIDTH * 64
     assert len(set(drawn_points)) == 2
@@ -174,9 +176,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("settings", "message"), MISTAKES)
-def test_views_that_cannot_be(settings, message):
+def test_pictures_that_cannot_be_drawn(settings, message):
     with pytest.raises(InputError) as caught:
-        View(height=HEIGHT, width=WIDTH, **settings)
+        ea.render_large(PLATES, HEIGHT, WIDTH, **settings)
     assert message in str(caught.value)
 
 

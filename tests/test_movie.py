@@ -20,9 +20,10 @@ from evojax_art.language.ops import OPS
 from evojax_art.language.ops import crunch as crunch_of
 from evojax_art.render import movie as movie_module
 from evojax_art.render.large import render_large
-from evojax_art.render.look import Look
+from evojax_art.render.look import Look, Raster
 from evojax_art.render.movie import (
     Actor,
+    FrameChunks,
     MovieConfig,
     depends_on_z,
     film,
@@ -38,7 +39,7 @@ OTHER = "( isin ( + x_iy y_k ) )"
 
 def config(**settings):
     # Mostly 10 frames of one size, so that one compilation serves all.
-    given = {"height": 9, "width": 12, "samples": 1, "seconds": 1.0, "fps": 10.0, **settings}
+    given = {"raster": Raster(height=9, width=12), "seconds": 1.0, "fps": 10.0, **settings}
     return MovieConfig(**given)
 
 
@@ -46,7 +47,7 @@ def actors(*formulas):
     return [Actor(parse(formula)) for formula in formulas]
 
 
-def picture(formula, z, crunch="sigmoid", smooth=False, bound=Bound()):  # noqa: B008
+def picture(formula, z, crunch="sigmoid", smooth=False, bound=Bound()):
     """Colours by the reference interpreter, with a blur of our own: [9, 12, 3] float64."""
     population = ea.encode([formula], images=bound.names)
     value = ea.evaluate(population, 9, 12, z, implementation="reference", images=bound.pyramids)[0]
@@ -156,13 +157,12 @@ def test_loop_fades_the_last_formula_out_over_the_first():
     np.testing.assert_array_equal(looped[5:], plain[5:])
 
 
-def test_batches_and_bands_do_not_show(monkeypatch):
+def test_batches_and_bands_do_not_show():
     given = config(fade=1.0), actors(MOVING, OTHER)
     whole = np.stack(list(film(*given).frames))
-    monkeypatch.setattr(movie_module, "_BATCH_POINTS", 9 * 12 * 3)
-    np.testing.assert_array_equal(np.stack(list(film(*given).frames)), whole)
-    monkeypatch.setattr(movie_module, "_FRAME_POINTS", 50)
-    banded = np.stack(list(film(*given).frames))
+    batched = film(*given, FrameChunks(batch_points=9 * 12 * 3))
+    np.testing.assert_array_equal(np.stack(list(batched.frames)), whole)
+    banded = np.stack(list(film(*given, FrameChunks(frame_points=50)).frames))
     assert np.abs(banded.astype(int) - whole).max() <= 1
 
 
@@ -391,7 +391,7 @@ def missing(monkeypatch, tmp_path):
 @pytest.mark.parametrize("state", [absent, broken, missing])
 def test_without_ffmpeg_gif_and_frames_are_offered(tmp_path, monkeypatch, state, capsys):
     state(monkeypatch, tmp_path)
-    monkeypatch.setattr(movie_module, "render", None)  # nothing is drawn
+    monkeypatch.setattr(movie_module, "render_population", None)  # nothing is drawn
     assert main(["movie", MOVING, "--out", str(tmp_path / "a.mp4")]) == 2
     message = capsys.readouterr().err
     assert len(message.splitlines()) == 1

@@ -16,9 +16,9 @@ from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
 from evojax_art.refine.ascent import AscentConfig, Climber, displaced, scattered
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
-from evojax_art.refine.drawing import moved, scene_points
+from evojax_art.refine.drawing import moved, raster_points
 from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
@@ -29,7 +29,7 @@ SHORT = AscentConfig(steps=12, check_every=4)
 
 
 def judge_of(net, **objective) -> Judge:
-    return Judge(net, (0,), ObjectiveConfig(**objective), SceneConfig(size=12, samples=1))
+    return Judge(net, (0,), ObjectiveConfig(**objective), RasterConfig(size=12, samples=1))
 
 
 def fitness_of(judge: Judge, formula) -> float:
@@ -157,7 +157,7 @@ def test_offsets_move_constants_alone():
 
 
 def test_cameras():
-    at = scene_points(SceneConfig(size=16, samples=1))
+    at = raster_points(Raster(height=16, width=16), 0.0)
     many = moved(jax.random.key(0), at, 400, 0.01, 0.02, 1.0)
     np.testing.assert_array_equal(many.x[0], at.x)
     centre = np.asarray(many.x[1:].mean(axis=1) - at.x.mean())

@@ -12,8 +12,9 @@ from evojax_art.language import ops
 from evojax_art.language.formula import parse
 from evojax_art.language.ops import Coordinates
 from evojax_art.language.program import encode
-from evojax_art.render.batch import smooth_plus
-from evojax_art.render.large import to_bytes
+from evojax_art.render.batch import render_population, smooth_plus
+from evojax_art.render.large import Chunks, render_picture, to_bytes
+from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.variation import GrowthConfig, grow
 
@@ -123,14 +124,13 @@ def test_bytes_round_as_the_original():
     ("samples", "smooth", "band_pixels", "batch_points"),
     [(1, False, 40, 64), (1, True, 1, 512), (2, True, 160, 300)],
 )
-def test_render_large_is_render_in_bytes(monkeypatch, samples, smooth, band_pixels, batch_points):
-    monkeypatch.setattr("evojax_art.render.large._BAND_PIXELS", band_pixels)
-    monkeypatch.setattr("evojax_art.render.large._BATCH_POINTS", batch_points)
-    monkeypatch.setattr("evojax_art.render.large._LEAST_ROWS", 1)
-    settings = {"z": 0.1, "crunch": "1995", "smooth": smooth, "samples": samples}
+def test_render_large_is_render_in_bytes(samples, smooth, band_pixels, batch_points):
+    look = Look(z=0.1, crunch="1995", smooth=smooth)
+    raster = Raster(height=19, width=13, samples=samples)
+    chunks = Chunks(band_pixels=band_pixels, batch_points=batch_points, least_rows=1)
     shares = []
-    large = ea.render_large(WAVES, 19, 13, **settings, progress_fn=shares.append)
-    small = to_bytes(ea.render(encode([WAVES]), 19, 13, **settings))[0]
+    large = render_picture(WAVES, look, raster, progress_fn=shares.append, chunks=chunks)
+    small = to_bytes(render_population(encode([WAVES]), look, raster))[0]
     assert large.dtype == np.uint8
     if smooth:  # two compilations of the blur round apart, rarely across a grey level
         assert np.abs(large.astype(int) - small).max() <= 1

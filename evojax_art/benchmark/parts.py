@@ -24,7 +24,7 @@ from evojax_art.nets.base import Classifier
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 from evojax_art.search.generation import Evolution, EvolutionState
 from evojax_art.search.genetic import Genetic
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
@@ -246,7 +246,7 @@ def generation_job(subject: Subject, population: Program, floor: float | None = 
         subject.net,
         (0,),
         ObjectiveConfig(noise_gate=subject.noise_gate),
-        SceneConfig(size=subject.size, samples=subject.samples),
+        RasterConfig(size=subject.size, samples=subject.samples),
         max_length=population.capacity,
         batch=subject.given_batch or None,
     )

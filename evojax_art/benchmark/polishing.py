@@ -14,7 +14,7 @@ from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.objective.evaluator import Judge
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState
 from evojax_art.refine.drawing import ValueFn, traced
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 
 _TOGETHER = 64  # formulas that climb side by side,
 _COPIES = 4  # and copies of one, as `polish` has them
@@ -46,7 +46,7 @@ def _job(subject: Subject, part: str, population: Program, value_fn: ValueFn) ->
         subject.net,
         (0,),
         ObjectiveConfig(tv_weight=1.0),
-        SceneConfig(size=subject.size, samples=subject.samples),
+        RasterConfig(size=subject.size, samples=subject.samples),
     )
     climber = Climber(judge, AscentConfig(steps=_STEPS), value_fn)
     state = climber.init(population, jax.jit(judge.judge)(population, judge.fixed))

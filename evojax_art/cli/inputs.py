@@ -9,6 +9,7 @@ from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.picture import read_png_text
 from evojax_art.language.bindings import Bound, bound_with
 from evojax_art.language.formula import Expression, FormulaError, check_images, parse
+from evojax_art.language.ops import Crunch
 from evojax_art.render.look import Look
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import check_writable
@@ -90,6 +91,26 @@ def read_all(
     for one, bound in pairs:
         check_images(one.expression, len(bound.names))
     return pairs
+
+
+def look_of(
+    given: Given, *, z: float | None = None, crunch: Crunch | None = None, smooth: bool = False
+) -> Look:
+    """How a formula is drawn: as flags say, which can switch smoothing on only, else as it came.
+
+    Args:
+        given: the formula.
+        z: of a flag, as the others.
+        crunch: colours.
+        smooth: the blur.
+
+    Raises:
+        InputError: a z that is not finite.
+    """
+    came = given.look
+    return Look(
+        z=came.z if z is None else z, crunch=crunch or came.crunch, smooth=smooth or came.smooth
+    )
 
 
 def output_paths(out: Path | None, count: int, command: str, file: str, folder: str) -> list[Path]:

@@ -21,9 +21,10 @@ from rich.progress import (
 from rich.text import Text
 
 from evojax_art.artwork.video import check_video, write_video
-from evojax_art.cli.inputs import Given, picture_size, read_all
+from evojax_art.cli.inputs import Given, look_of, picture_size, read_all
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
+from evojax_art.render.look import Raster
 from evojax_art.render.movie import Actor, MovieConfig, depends_on_z, film, morph
 from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
@@ -81,9 +82,7 @@ def movie(flags: list[str]) -> None:
     keep_compiled()
     width, height = picture_size(command.size)
     config = MovieConfig(
-        height=height,
-        width=width,
-        samples=command.samples,
+        raster=Raster(height=height, width=width, samples=command.samples),
         seconds=command.seconds,
         fps=command.fps,
         reach=command.z if command.z is not None else 0.0 if command.morph else MovieConfig.reach,
@@ -120,7 +119,7 @@ def movie(flags: list[str]) -> None:
 
 
 def _actor(given: Given, command: MovieCommand, bound: Bound) -> Actor:
-    look = given.look.overridden(crunch=command.crunch, smooth=command.smooth)
+    look = look_of(given, crunch=command.crunch, smooth=command.smooth)
     return Actor(given.expression, look, bound)
 
 

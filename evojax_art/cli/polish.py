@@ -25,8 +25,8 @@ from evojax_art.objective.evaluator import Judge
 from evojax_art.objective.target import TargetConfig
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
-from evojax_art.render.large import render_large, to_bytes
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.large import render_picture, to_bytes
+from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
 from evojax_art.runtime.errors import InputError
@@ -77,7 +77,7 @@ class PolishCommand:
     pixels: bool = False
     polish: Annotated[PolishConfig, tyro.conf.arg(name="")] = field(default_factory=PolishConfig)
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(tv_weight=1.0))
-    scene: SceneConfig = field(default_factory=SceneConfig)
+    scene: RasterConfig = field(default_factory=RasterConfig)
     pixel: PixelsConfig = field(default_factory=PixelsConfig)
 
     def __post_init__(self):
@@ -134,7 +134,7 @@ class _Job(NamedTuple):
     given: Given
     bound: Bound
     wish: TargetConfig
-    scene: SceneConfig
+    scene: RasterConfig
 
 
 class _Session:
@@ -147,7 +147,7 @@ class _Session:
 
     def job(self, given: Given, bound: Bound) -> _Job:
         """As flags say, else as its picture does; that network and goal are there."""
-        scene, default = self._command.scene, SceneConfig()
+        scene, default = self._command.scene, RasterConfig()
         look = asdict(given.look)
         unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
         scene = replace(scene, **{name: look[name] for name in unsaid})
@@ -213,10 +213,11 @@ class _Session:
 
     def _draw(self, job: _Job, result: Polished, path: Path) -> None:
         width, height = self._size
-        scene, bound, formula = job.scene, job.bound, result.best.expression
-        look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
-        picture = render_large(formula, height, width, **look, samples=2, images=bound.pyramids)
+        bound, formula, look = job.bound, result.best.expression, job.scene.look
+        raster = Raster(height=height, width=width, samples=2)
+        picture = render_picture(formula, look, raster, images=bound.pyramids)
         net, _ = self._loaded(job.wish)
+        judged = job.scene.raster(net.size)
         text = {
             "formula": formula,
             **bound.chunk(formula),
@@ -224,9 +225,9 @@ class _Session:
             "score": f"{result.best.score:.6g}",
             **job.wish.wish,
             "net": job.wish.net,
-            "judged_size": scene.fitted_to(net.size).size,
-            "judged_samples": scene.samples,
-            **look,
+            "judged_size": judged.height,
+            "judged_samples": judged.samples,
+            **asdict(look),
             "Software": f"evojax_art {version('evojax-art')}",
         }
         write_png(path, np.asarray(picture, np.uint8), text)

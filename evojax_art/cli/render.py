@@ -1,7 +1,6 @@
 """`evojax-art render`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,11 +10,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from evojax_art.artwork.picture import png_writer
-from evojax_art.cli.inputs import Given, output_paths, picture_crop, picture_size, read_all
+from evojax_art.cli.inputs import Given, look_of, output_paths, picture_crop, picture_size, read_all
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
-from evojax_art.render.large import View, render_bands, to_bytes
-from evojax_art.render.look import Look
+from evojax_art.render.large import render_bands, to_bytes
+from evojax_art.render.look import Look, Raster
 from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
 
@@ -68,14 +67,35 @@ def render(flags: list[str]) -> None:
     keep_compiled()
     flagged = bind_images(command.image)
     jobs = read_all(command.inputs, flagged, "render", lenient=command.lenient)
-    views = [_view(given.look, command) for given, _ in jobs]
+    looks = [
+        look_of(given, z=command.z, crunch=command.crunch, smooth=command.smooth)
+        for given, _ in jobs
+    ]
+    width, height = picture_size(command.size)
+    raster = Raster(
+        height=height,
+        width=width,
+        samples=command.samples,
+        jitter=command.jitter,
+        crop=picture_crop(command.crop),
+    )
     paths = output_paths(command.out, len(jobs), "render", "picture.png", "pictures")
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for (given, bound), view, path in zip(jobs, views, paths, strict=True):
+        for (given, bound), look, path in zip(jobs, looks, paths, strict=True):
             task = progress.add_task(path.name, total=1.0)
-            progress_fn = partial(_update, progress, task)
-            _draw(given, bound, view, command.bits, path, progress_fn)
+            bands = render_bands(
+                given.expression,
+                look,
+                raster,
+                adaptive=command.adaptive,
+                progress_fn=partial(_update, progress, task),
+                images=bound.pyramids,
+            )
+            text = _text(given, bound, look, raster, command.adaptive)
+            with png_writer(path, *raster.part[2:], text) as write_fn:
+                for band in bands:
+                    write_fn(to_bytes(band, command.bits))
             progress.remove_task(task)
     print(paths[0].parent if len(jobs) > 1 else paths[0])
 
@@ -84,46 +104,20 @@ def _update(progress: Progress, task: TaskID, share: float) -> None:
     progress.update(task, completed=share)
 
 
-def _draw(
-    given: Given,
-    bound: Bound,
-    view: View,
-    bits: Literal[8, 16],
-    path: Path,
-    progress_fn: Callable[[float], None],
-) -> None:
-    left, top, width, height = view.part
-    text = {
+def _text(
+    given: Given, bound: Bound, look: Look, raster: Raster, adaptive: float
+) -> dict[str, object]:
+    """What the picture says of itself."""
+    left, top, width, height = raster.part
+    text: dict[str, object] = {
         "formula": given.expression,
-        "z": view.z,
-        "crunch": view.crunch,
-        "smooth": view.smooth,
-        "samples": view.samples,
+        **asdict(look),
+        "samples": raster.samples,
     }
-    if view.jitter:
+    if raster.jitter:
         text["jitter"] = True
-    if view.adaptive:
-        text["adaptive"] = view.adaptive
-    if view.crop:
-        text["crop"] = f"{left},{top},{width},{height} of {view.width}x{view.height}"
-    text |= bound.chunk(given.expression)
-    with png_writer(path, width, height, text) as write_fn:
-        bands = render_bands(given.expression, view, progress_fn=progress_fn, images=bound.pyramids)
-        for band in bands:
-            write_fn(to_bytes(band, bits))
-
-
-def _view(look: Look, command: RenderCommand) -> View:
-    width, height = picture_size(command.size)
-    chosen = look.overridden(z=command.z, crunch=command.crunch, smooth=command.smooth)
-    return View(
-        height=height,
-        width=width,
-        z=chosen.z,
-        crunch=chosen.crunch,
-        smooth=chosen.smooth,
-        samples=command.samples,
-        jitter=command.jitter,
-        adaptive=command.adaptive,
-        crop=picture_crop(command.crop),
-    )
+    if adaptive:
+        text["adaptive"] = adaptive
+    if raster.crop:
+        text["crop"] = f"{left},{top},{width},{height} of {raster.width}x{raster.height}"
+    return text | bound.chunk(given.expression)

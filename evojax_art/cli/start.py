@@ -11,7 +11,8 @@ from evojax_art.cli.inputs import picture_size, read_given
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import check_images
 from evojax_art.language.photographs import read_image
-from evojax_art.render.large import render_large
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Raster
 from evojax_art.runtime.errors import InputError
 
 _PHOTOGRAPHS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif"}
@@ -42,20 +43,9 @@ def read_start(given: str, size: str) -> UInt8[np.ndarray, "H W 3"]:
         raise InputError(f"{given}: give one formula to start from, not {len(jobs)}")
     bound = jobs[0].bound(Bound())
     check_images(jobs[0].expression, len(bound.names))
-    look = jobs[0].look
-    return np.asarray(
-        render_large(
-            jobs[0].expression,
-            height,
-            width,
-            look.z,
-            look.crunch,
-            look.smooth,
-            samples=_SAMPLES,
-            images=bound.pyramids,
-        ),
-        np.uint8,
-    )
+    raster = Raster(height=height, width=width, samples=_SAMPLES)
+    drawn = render_picture(jobs[0].expression, jobs[0].look, raster, images=bound.pyramids)
+    return np.asarray(drawn, np.uint8)
 
 
 def _fitted(
@@ -66,7 +56,7 @@ def _fitted(
     Args:
         picture: the photograph.
         width: of the frames.
-        height: likewise.
+        height: of the frames.
         free: keep its shape, and make the longer side that long.
     """
     rows, columns, _ = picture.shape

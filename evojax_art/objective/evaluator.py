@@ -14,8 +14,8 @@ from evojax_art.language.program import Program
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.evaluation import Metrics, ObjectiveConfig, assess
 from evojax_art.objective.goals import ClassGoal, Goal
-from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.batch import render_population
+from evojax_art.render.look import RasterConfig
 
 Judged = tuple[Float[Array, "P"], Metrics]
 
@@ -54,18 +54,18 @@ class Judge:
         net: Classifier,
         goal: Goal | Sequence[int],
         objective: ObjectiveConfig,
-        scene: SceneConfig,
+        scene: RasterConfig,
         *,
         images: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
     ):
         self.goal = ClassGoal(net, goal) if isinstance(goal, Sequence) else goal
         self.objective = objective
-        self.scene = scene = scene.fitted_to(net.size)
+        self.look, self.raster = scene.look, scene.raster(net.size)
         self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the network takes them
         self._graph, weights = nnx.split(net)
         self.fixed = Fixed(weights, tuple(images), reference)
-        pictures = jax.ShapeDtypeStruct((1, scene.size, scene.size, 3), self._dtype)
+        pictures = jax.ShapeDtypeStruct((1, self.raster.height, self.raster.width, 3), self._dtype)
         jax.eval_shape(self.assess, pictures, self.fixed)  # refuses what the goal cannot judge
 
     def judge(
@@ -77,19 +77,10 @@ class Judge:
         """Fitness and metrics of programs, all at once."""
         return self.assess(self.draw(population, fixed), fixed, threshold)
 
-    def draw(self, population: Program, fixed: Fixed) -> Float[Array, "P S S 3"]:
+    def draw(self, population: Program, fixed: Fixed) -> Float[Array, "P H W 3"]:
         """The pictures that are judged."""
-        scene = self.scene
-        return render(
-            population,
-            scene.size,
-            scene.size,
-            scene.z,
-            scene.crunch,
-            scene.smooth,
-            samples=scene.samples,
-            dtype=self._dtype,
-            images=fixed.images,
+        return render_population(
+            population, self.look, self.raster, dtype=self._dtype, images=fixed.images
         )
 
     def assess(

@@ -23,8 +23,8 @@ from evojax_art.language.ops import CONSTANT, Coordinates
 from evojax_art.language.program import Program, select, take
 from evojax_art.objective.evaluation import Metrics
 from evojax_art.objective.evaluator import Fixed, Judge, Judged
-from evojax_art.refine.drawing import ValueFn, draw, moved, scene_points
-from evojax_art.render.look import SceneConfig
+from evojax_art.refine.drawing import ValueFn, draw, moved, raster_points
+from evojax_art.render.look import Raster
 from evojax_art.runtime.errors import InputError
 
 _REACH, _LEAST = 0.3, 0.1
@@ -141,16 +141,17 @@ class Climber:
             num_steps: steps.
             coarse: whether on pictures of half the size.
         """
-        config, scene = self._config, self._judge.scene
-        scene = replace(scene, size=-(-scene.size // 2)) if coarse else scene
-        at = scene_points(scene)
+        config, look, raster = self._config, self._judge.look, self._judge.raster
+        if coarse:
+            raster = replace(raster, height=-(-raster.height // 2), width=-(-raster.width // 2))
+        at = raster_points(raster, look.z)
         advance_fn = self._lbfgs if config.optimizer == "lbfgs" else self._adam
 
         def step(state: ClimbState, key: Key[Array, ""]):
             calm = 0.0 if config.optimizer == "lbfgs" else 1 - state.step / config.steps
             spans = (config.shift * calm, config.scale * calm, config.turn * calm)
             here = moved(key, at, state.offset.shape[0], *spans)
-            offset, optimizer = advance_fn(state, fixed, scene, here)
+            offset, optimizer = advance_fn(state, fixed, raster, here)
             return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
 
         return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
@@ -188,22 +189,23 @@ class Climber:
         return state._replace(start=start, offset=offset, optimizer=optimizer)
 
     def _losses(
-        self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, scene: SceneConfig, at
+        self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, raster: Raster, at
     ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
-        images = draw(displaced(start, offset), scene, at, fixed.images, self._value_fn)
+        look, formulas = self._judge.look, displaced(start, offset)
+        images = draw(formulas, look, raster, at, fixed.images, self._value_fn)
         return -self._judge.slope(images, fixed)
 
-    def _adam(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
+    def _adam(self, state: ClimbState, fixed: Fixed, raster: Raster, at: Coordinates):
         def total(offset):
-            return jnp.sum(self._losses(state.start, offset, fixed, scene, at))
+            return jnp.sum(self._losses(state.start, offset, fixed, raster, at))
 
         gradient = jax.grad(total)(state.offset)
         updates: Any
         updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
         return state.offset - self._config.rate(state.step) * updates, optimizer
 
-    def _lbfgs(self, state: ClimbState, fixed: Fixed, scene: SceneConfig, at: Coordinates):
+    def _lbfgs(self, state: ClimbState, fixed: Fixed, raster: Raster, at: Coordinates):
         """Formula by formula: each has a line to search."""
         transform = self._config.transform
 
@@ -212,7 +214,7 @@ class Climber:
 
             def loss(offset):
                 alone = jax.tree.map(lambda t: t[None], (start, offset, at))
-                return self._losses(alone[0], alone[1], fixed, scene, alone[2])[0]
+                return self._losses(alone[0], alone[1], fixed, raster, alone[2])[0]
 
             value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
             updates: Any

@@ -16,35 +16,38 @@ from evojax_art.language.formula import Expression
 from evojax_art.language.ops import CONSTANT, Coordinates, crunch
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
-from evojax_art.render.batch import pixel_coordinates, sample_points, smooth_plus
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.batch import pixel_coordinates, smooth_plus
+from evojax_art.render.look import Look, Raster
 
 ValueFn = Callable[..., Any]  # (population, at, images, samples) -> [P, 4, T]
 
 
 def draw(
     population: Program,
-    scene: SceneConfig,
+    look: Look,
+    raster: Raster,
     at: Coordinates,
     images: tuple[Pyramid, ...] = (),
     value_fn: ValueFn = reverse.interpret,
-) -> Float[Array, "P S S 3"]:
+) -> Float[Array, "P H W 3"]:
     """Pictures of a population, differentiable in its constants.
 
     Args:
         population: P programs.
-        scene: how they are drawn; its size must be settled.
-        at: where, each [T] as `scene_points` gives them, or [P, T].
+        look: their colours and smoothing; z is that of `at`.
+        raster: H by W pixels, without a crop.
+        at: where, each [T] as `raster_points` gives them, or [P, T].
         images: pictures that formulas read.
         value_fn: evaluates the population: `reverse.interpret`, or `traced`.
     """
     count = population.length.shape[0]
     everywhere = Coordinates(*(jnp.broadcast_to(t, (count, t.shape[-1])) for t in at))
-    value = value_fn(population, everywhere, images, scene.samples**2)
-    colours = crunch(jnp, value[:, 1:], scene.crunch)
-    pixels = colours.reshape(count, 3, scene.samples**2, -1).mean(axis=2)
-    pictures = pixels.transpose(0, 2, 1).reshape(count, scene.size, scene.size, 3)
-    return smooth_plus(pictures) if scene.smooth else pictures
+    num_samples = raster.samples**2
+    value = value_fn(population, everywhere, images, num_samples)
+    colours = crunch(jnp, value[:, 1:], look.crunch)
+    pixels = colours.reshape(count, 3, num_samples, -1).mean(axis=2)
+    pictures = pixels.transpose(0, 2, 1).reshape(count, raster.height, raster.width, 3)
+    return smooth_plus(pictures) if look.smooth else pictures
 
 
 def traced(expression: Expression) -> ValueFn:
@@ -59,11 +62,16 @@ def traced(expression: Expression) -> ValueFn:
     return value
 
 
-def scene_points(scene: SceneConfig) -> Coordinates:
-    """Coordinates of all samples: the first of every pixel, then the second, and so on."""
-    index = jnp.arange(scene.size**2).reshape(1, 1, -1)
-    points = sample_points(index % scene.size, index // scene.size, scene.samples)
-    at = pixel_coordinates(points, jnp.float32(scene.z), scene.size, scene.size)
+def raster_points(raster: Raster, z: float | Float[Array, ""]) -> Coordinates:
+    """Coordinates of all samples, each [T]: the first of every pixel, then the second, and so on.
+
+    Args:
+        raster: where pixels are.
+        z: of them all.
+    """
+    index = jnp.arange(raster.height * raster.width).reshape(1, 1, -1)
+    columns, rows = index % raster.width, index // raster.width
+    at = pixel_coordinates(columns, rows, jnp.float32(z), raster)
     return Coordinates(*(t[0] for t in at))
 
 

@@ -8,8 +8,9 @@ spread evenly over the pixel and centred on that point.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,11 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
-from evojax_art.language.ops import Coordinates, Crunch
+from evojax_art.language.ops import Coordinates, Crunch, Keep
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, to_expressions
 from evojax_art.lowering.tape import LANES, Tape, num_registers
+from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
 
 TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
@@ -44,8 +46,11 @@ def evaluate(
 
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
     Non-finite values are returned as they come. `images` are as for `render`.
+
+    Raises:
+        InputError: sizes below 1, or an unknown implementation.
     """
-    check_settings(height, width)
+    raster = Raster(height=height, width=width)
     if implementation == "reference":
         rows, columns = np.mgrid[:height, : _row_length(width, images)]
         shorter = min(height, width)
@@ -56,7 +61,7 @@ def evaluate(
         )
         values = [reference.evaluate(item, at, images) for item in to_expressions(population)]
         return np.stack([np.stack(value, axis=-1) for value in values])[:, :, :width]
-    return _evaluate(population, jnp.float32(z), tuple(images), height, width, implementation)
+    return _evaluate(population, jnp.float32(z), tuple(images), raster, implementation)
 
 
 def render(
@@ -81,23 +86,51 @@ def render(
         z: the third coordinate, time in a movie.
         crunch: "sigmoid", or "1995" for the original's colours (black beyond +-30).
         smooth: the original's plus-shaped blur over a pixel and its four neighbours.
-        samples: n by n samples per pixel.
+        samples: n by n samples per pixel, 1 to 64.
         implementation: which interpreter, see `interpreter.api.interpret`.
         dtype: of the result, as a network may take it; the arithmetic is float32.
         images: pictures that formulas read, see `images`: the first is `image1`, and so on. The
             leaf of one that is not there is 0.
 
     Raises:
-        InputError: sizes or samples below 1, or an unknown crunch.
+        InputError: a size, samples or z out of range, an unknown crunch or implementation.
     """
-    check_settings(height, width, samples, crunch)
-    return _render(
+    return render_population(
         population,
-        jnp.float32(z),
-        tuple(images),
-        *(height, width, crunch, smooth, samples, implementation),
-        jnp.dtype(dtype),
+        Look(z=z, crunch=crunch, smooth=smooth),
+        Raster(height=height, width=width, samples=samples),
+        implementation=implementation,
+        dtype=dtype,
+        images=images,
     )
+
+
+def render_population(
+    population: Program,
+    look: Look,
+    raster: Raster,
+    *,
+    implementation: Implementation = "best",
+    dtype: DTypeLike = jnp.float32,
+    images: Sequence[Pyramid] = (),
+) -> Float[Array, "P H W 3"]:
+    """`render`, of what is drawn alike.
+
+    Args:
+        population: P programs.
+        look: of all of them; z may be traced.
+        raster: H by W pixels, without a crop.
+        implementation: which interpreter, see `interpreter.api.interpret`.
+        dtype: of the result; the arithmetic is float32.
+        images: pictures that formulas read.
+
+    Raises:
+        InputError: a crop, or an unknown implementation.
+    """
+    if raster.crop:
+        raise InputError("parts of pictures are drawn one formula at a time, by render_large")
+    look = replace(look, z=jnp.float32(look.z))
+    return _render(population, look, tuple(images), raster, implementation, jnp.dtype(dtype))
 
 
 @jax.jit
@@ -112,7 +145,7 @@ def smooth_plus(
         images: pictures, or parts of them.
         row_inside: [H] bool, rows that belong to the picture; None means all. Neighbours outside
             the picture do not count.
-        column_inside: [W] bool, likewise.
+        column_inside: [W] bool, columns that belong to it.
     """
     height, width = images.shape[1:3]
     rows = jnp.ones(height, bool) if row_inside is None else jnp.asarray(row_inside)
@@ -128,86 +161,95 @@ def smooth_plus(
     return plus(images * weight) / plus(weight[None])
 
 
-def check_settings(height: int, width: int, samples: int = 1, crunch: str = "sigmoid") -> None:
-    """Refuses what no picture can have.
-
-    Raises:
-        InputError: sizes or samples below 1, or an unknown crunch.
-    """
-    for name, value in (("height", height), ("width", width), ("samples", samples)):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
-    if crunch not in get_args(Crunch):
-        raise InputError(f"unknown crunch {crunch!r}; there are {', '.join(get_args(Crunch))}")
+@partial(jax.jit, static_argnames=("raster", "implementation"))
+def _evaluate(population, z, images, raster, implementation):
+    return _pictures(population, z, images, raster, "raw", implementation, jnp.float32)
 
 
-@partial(jax.jit, static_argnames=("height", "width", "implementation"))
-def _evaluate(population, z, images, height, width, implementation):
-    row_length = _row_length(width, images)
+@partial(jax.jit, static_argnames=("raster", "implementation", "dtype"))
+def _render(population, look, images, raster, implementation, dtype):
+    result_dtype = jnp.float32 if look.smooth else dtype
+    drawn = (look.z, images, raster, look.crunch, implementation, result_dtype)
+    pictures = _pictures(population, *drawn)
+    return smooth_plus(pictures).astype(dtype) if look.smooth else pictures
+
+
+def _pictures(
+    population: Program,
+    z: Float[Array, ""],
+    images: tuple[Pyramid, ...],
+    raster: Raster,
+    kept: Keep,
+    implementation: Implementation,
+    dtype: DTypeLike,
+) -> Float[Array, "P H W C"]:
+    """What is kept of the formulas' values, the mean of every pixel's samples."""
+    row_length = _row_length(raster.width, images)
     tile = _tile_size(population, implementation, images)
-    points = sample_points(*_grid(height, row_length, 1, tile))
-    at = pixel_coordinates(points, z, height, width)
-    kept = interpret(population, at, "raw", 1, implementation, images=images)
-    return _pictures(kept, height, row_length)[:, :, :width]
+    shape = _tile_shape(raster.height * row_length, raster.samples, tile)
+    index = jnp.arange(math.prod(shape)).reshape(shape)
+    columns, rows = index % row_length, index // row_length
+    at = pixel_coordinates(columns, rows, z, raster)
+    values = interpret(population, at, kept, raster.samples**2, implementation, dtype, images)
+    pixels = values[:, : raster.height * row_length]  # the last tile may reach beyond the picture
+    pictures = pixels.reshape(len(pixels), raster.height, row_length, -1)
+    return pictures[:, :, : raster.width]
 
 
-@partial(
-    jax.jit,
-    static_argnames=("height", "width", "crunch", "smooth", "samples", "implementation", "dtype"),
-)
-def _render(population, z, images, height, width, crunch, smooth, samples, implementation, dtype):
-    row_length = _row_length(width, images)
-    tile = _tile_size(population, implementation, images)
-    points = sample_points(*_grid(height, row_length, samples, tile))
-    at = pixel_coordinates(points, z, height, width)
-    result_dtype = jnp.float32 if smooth else dtype
-    kept = interpret(population, at, crunch, samples**2, implementation, result_dtype, images)
-    pictures = _pictures(kept, height, row_length)[:, :, :width]
-    return smooth_plus(pictures).astype(dtype) if smooth else pictures
-
-
-@partial(jax.jit, static_argnames=("height", "width", "crunch", "samples", "jitter", "separately"))
+@partial(jax.jit, static_argnames=("raster", "separately"))
 def render_pixels(
     population: Program | Tape,
-    z: Float[Array, ""],
+    look: Look,
+    raster: Raster,
     columns: Int[Array, "N"],
     rows: Int[Array, "N"],
-    height: int,
-    width: int,
-    crunch: Crunch,
-    samples: int,
-    jitter: bool = False,
-    separately: bool = False,
     images: tuple[Pyramid, ...] = (),
+    separately: bool = False,
 ) -> Float[Array, "P N S 3"]:
     """The colours of any pixels of every formula's picture, not smoothed.
 
     Args:
         population: P programs, or their tapes.
-        z: the third coordinate.
+        look: of all of them.
+        raster: of the whole picture, which says where its pixels are.
         columns: of the pixels, in any order; may lie outside the picture, as may rows. Where there
             are images, pairs of pixels must be neighbours in a row (see `images`).
-        rows: likewise.
-        height: of the whole picture, which says where its pixels are.
-        width: likewise.
-        crunch: colours.
-        samples: n by n samples per pixel.
-        jitter: each at a random place of its cell instead of the middle, see `sample_points`.
-        separately: every sample's colour, S = samples**2; else their mean, S = 1.
+        rows: of the same pixels.
         images: pictures that formulas read.
+        separately: every sample's colour, S = samples**2; else their mean, S = 1.
     """
-    num_pixels = len(columns)
-    shape = _tile_shape(num_pixels, samples, _tile_size(population, "best", images))
+    num_pixels, num_samples = len(columns), raster.samples**2
+    shape = _tile_shape(num_pixels, raster.samples, _tile_size(population, "best", images))
 
     def tiled(numbers: Int[Array, "N"]) -> Int[Array, "T 1 D"]:
         return jnp.pad(numbers, (0, math.prod(shape) - num_pixels)).reshape(shape)
 
-    points = sample_points(tiled(columns), tiled(rows), samples, jitter)
-    at = pixel_coordinates(points, z, height, width)
-    kept = interpret(population, at, crunch, samples**2, images=images, separately=separately)
+    at = pixel_coordinates(tiled(columns), tiled(rows), look.z, raster)
+    kept = interpret(population, at, look.crunch, num_samples, images=images, separately=separately)
     num_tiles, _, depth = shape
     by_sample = kept.reshape(len(kept), num_tiles, -1, depth, 3).swapaxes(2, 3)
     return by_sample.reshape(len(kept), num_tiles * depth, -1, 3)[:, :num_pixels]
+
+
+def pixel_coordinates(
+    columns: Int[Array, "T 1 D"],
+    rows: Int[Array, "T 1 D"],
+    z: float | Float[Array, ""],
+    raster: Raster,
+) -> Coordinates:
+    """Where the samples of some pixels lie in the formulas' plane, each [T, SD].
+
+    Args:
+        columns: of the pixels.
+        rows: of the pixels.
+        z: of all of them.
+        raster: of the whole picture.
+    """
+    # Whole numbers up to here, so that the only rounding is the division's.
+    columns, rows = sample_points(columns, rows, raster.samples, raster.jitter)
+    shorter = 2 * min(raster.height, raster.width)
+    x, y = (columns - raster.width) / shorter, (rows - raster.height) / shorter
+    return Coordinates(x, y, jnp.broadcast_to(z, x.shape))
 
 
 def sample_points(
@@ -268,25 +310,3 @@ def _tile_shape(num_pixels: int, samples: int, tile: int) -> tuple[int, int, int
     pixels_per_tile = min(tile // samples**2, num_pixels)
     pixels_per_tile = max(1, -(-pixels_per_tile // LANES)) * LANES
     return -(-num_pixels // pixels_per_tile), 1, pixels_per_tile
-
-
-def _grid(height: int, width: int, samples: int, tile: int):
-    """Column and row of every pixel, in tiles, and the samples: what `sample_points` takes."""
-    shape = _tile_shape(height * width, samples, tile)
-    index = jnp.arange(math.prod(shape)).reshape(shape)
-    return index % width, index // width, samples
-
-
-def pixel_coordinates(points, z: Float[Array, ""], height: int, width: int) -> Coordinates:
-    """Where columns and rows, in half pixels, lie in the formulas' plane."""
-    # Whole numbers up to here, so that the only rounding is the division's.
-    columns, rows = points
-    shorter = 2 * min(height, width)
-    x, y = (columns - width) / shorter, (rows - height) / shorter
-    return Coordinates(x, y, jnp.broadcast_to(z, x.shape))
-
-
-def _pictures(kept: Float[Array, "P N C"], num_rows: int, width: int) -> Float[Array, "P R W C"]:
-    num_formulas, _, channels = kept.shape
-    pixels = kept[:, : num_rows * width]  # the last tile may reach beyond the picture
-    return pixels.reshape(num_formulas, num_rows, width, channels)

@@ -5,10 +5,9 @@ whole agree. Pixels are drawn in batches of one size, whichever they are: one co
 picture.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,81 +18,32 @@ from evojax_art.interpreter.api import lower_all
 from evojax_art.language.formula import Expression, check_images, parse
 from evojax_art.language.ops import Crunch
 from evojax_art.language.photographs import Pyramid
-from evojax_art.language.program import encode
+from evojax_art.language.program import Program, encode
 from evojax_art.lowering.tape import LANES, Tape
-from evojax_art.render.batch import check_settings, render_pixels, smooth_plus
+from evojax_art.render.batch import render_pixels, smooth_plus
+from evojax_art.render.look import Crop, Look, Raster
 from evojax_art.runtime.errors import InputError
 
-_BATCH_POINTS = 1 << 20  # points drawn by one call of compiled code
-_DUE_POINTS = 1 << 17  # and where there are as many pixels as turn out to be due
-_BAND_PIXELS = 1 << 20  # pixels of a band, and of what is held in memory
-_LEAST_ROWS = 8  # of a band, so that its borders, which may be drawn twice, stay a small part
 _FIRST_LOOK = 2  # samples, squared, by which adaptive sampling chooses pixels
-_MOST_SAMPLES = 64  # squared; more would take memory without bound
 
 _Pixels = tuple[Int[np.ndarray, "N"], Int[np.ndarray, "N"]]  # their columns and rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """What to draw of a formula, and how.
+class Chunks:
+    """How the drawing of a picture is cut up; nothing of it shows in the picture.
 
     Attributes:
-        height: of the whole picture, pixels.
-        width: likewise.
-        z: the third coordinate.
-        crunch: colours.
-        smooth: plus-shaped blur.
-        samples: n by n samples per pixel, 1 to 64.
-        jitter: a sample is at a random place of its cell of the pixel, not in its middle.
-        adaptive: from 0 to 1; where 2 by 2 samples of a pixel differ by no more than this in any
-            channel, and neither does their mean from that of the four pixels around it, that mean
-            is taken for the colour. 0: every pixel gets all samples.
-        crop: left, top, width and height of the part to draw, pixels; None: all of it.
-
-    Raises:
-        InputError: a value out of its range.
+        band_pixels: of a band, and of what is held in memory.
+        least_rows: of a band, so that its borders, which may be drawn twice, stay a small part.
+        batch_points: drawn by one call of compiled code,
+        due_points: and where there are as many pixels as turn out to be due.
     """
 
-    height: int
-    width: int
-    z: float = 0.0
-    crunch: Crunch = "sigmoid"
-    smooth: bool = False
-    samples: int = 1
-    jitter: bool = False
-    adaptive: float = 0.0
-    crop: tuple[int, int, int, int] | None = None
-
-    def __post_init__(self):
-        check_settings(self.height, self.width, self.samples, self.crunch)
-        if self.samples > _MOST_SAMPLES:
-            raise InputError(f"samples must be at most {_MOST_SAMPLES}, got {self.samples}")
-        if not math.isfinite(self.z):
-            raise InputError(f"z must be finite, got {self.z}")
-        if not 0 <= self.adaptive < 1:
-            raise InputError(f"adaptive must be at least 0 and below 1, got {self.adaptive}")
-        if self.adaptive and self.samples <= _FIRST_LOOK:
-            raise InputError(
-                f"adaptive sampling looks at 2 by 2 samples first: samples must be 3 or more, "
-                f"got {self.samples}"
-            )
-        left, top, width, height = self.part
-        if min(left, top) < 0 or min(width, height) < 1:
-            raise InputError(
-                f"crop {left},{top},{width},{height}: left and top must be 0 or more, width and "
-                "height 1 or more"
-            )
-        if left + width > self.width or top + height > self.height:
-            raise InputError(
-                f"crop {left},{top},{width},{height} reaches beyond the picture's "
-                f"{self.width}x{self.height}"
-            )
-
-    @property
-    def part(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height of what is drawn."""
-        return self.crop or (0, 0, self.width, self.height)
+    band_pixels: int = 1 << 20
+    least_rows: int = 8
+    batch_points: int = 1 << 20
+    due_points: int = 1 << 17
 
 
 def render_large(
@@ -107,7 +57,7 @@ def render_large(
     samples: int = 1,
     jitter: bool = False,
     adaptive: float = 0.0,
-    crop: tuple[int, int, int, int] | None = None,
+    crop: Crop | None = None,
     bits: Literal[8, 16] = 8,
     max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
@@ -118,7 +68,7 @@ def render_large(
     Beside the picture itself memory does not grow with its size; `render_bands` does without it.
 
     Args:
-        formula: what to draw; the arguments up to `crop` are `View`'s.
+        formula: what to draw.
         height: H, pixels.
         width: W, pixels.
         z: the third coordinate.
@@ -126,7 +76,7 @@ def render_large(
         smooth: plus-shaped blur.
         samples: n by n samples per pixel.
         jitter: samples at random places.
-        adaptive: full samples only where the first differ by more than this.
+        adaptive: full samples only where the first differ by more than this, see `render_bands`.
         crop: left, top, width and height to draw, which are then the result's.
         bits: of a channel.
         max_length: capacity of its program; formulas of one capacity share compiled code. None:
@@ -135,26 +85,45 @@ def render_large(
         images: pictures that the formula reads, see `images`.
 
     Raises:
-        InputError: as `View`, or a formula that does not parse or reads a picture that is not
-            there.
+        InputError: a setting out of its range, or a formula that does not parse or reads a picture
+            that is not there.
     """
-    view = View(
-        height=height,
-        width=width,
-        z=z,
-        crunch=crunch,
-        smooth=smooth,
-        samples=samples,
-        jitter=jitter,
+    return render_picture(
+        formula,
+        Look(z=z, crunch=crunch, smooth=smooth),
+        Raster(height=height, width=width, samples=samples, jitter=jitter, crop=crop),
         adaptive=adaptive,
-        crop=crop,
+        bits=bits,
+        max_length=max_length,
+        progress_fn=progress_fn,
+        images=images,
     )
-    picture = np.empty((view.part[3], view.part[2], 3), np.uint8 if bits == 8 else np.uint16)
+
+
+def render_picture(
+    formula: str | Expression,
+    look: Look,
+    raster: Raster,
+    *,
+    bits: Literal[8, 16] = 8,
+    **settings: Any,
+) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]:
+    """`render_bands` in one piece, as whole numbers.
+
+    Args:
+        formula: what to draw.
+        look: of it.
+        raster: its pixels.
+        bits: of a channel.
+        **settings: as for `render_bands`.
+
+    Raises:
+        InputError: as for `render_bands`.
+    """
+    _, _, width, height = raster.part
+    picture = np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
     first = 0
-    bands = render_bands(
-        formula, view, max_length=max_length, progress_fn=progress_fn, images=images
-    )
-    for band in bands:
+    for band in render_bands(formula, look, raster, **settings):
         picture[first : first + len(band)] = to_bytes(band, bits)
         first += len(band)
     return picture
@@ -162,34 +131,63 @@ def render_large(
 
 def render_bands(
     formula: str | Expression,
-    view: View,
+    look: Look,
+    raster: Raster,
     *,
+    adaptive: float = 0.0,
     max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
     images: Sequence[Pyramid] = (),
+    chunks: Chunks = Chunks(),
 ) -> Iterator[Float[np.ndarray, "R W 3"]]:
-    """The colours of a view in [0, 1], some rows at a time, from the top.
+    """The colours of a picture in [0, 1], some rows at a time, from the top.
 
     Args:
         formula: what to draw.
-        view: which part, and how.
-        max_length: as for `render_large`.
-        progress_fn: likewise.
-        images: likewise.
+        look: of it.
+        raster: its pixels.
+        adaptive: in [0, 1); where 2 by 2 samples of a pixel differ by no more than this in any
+            channel, and neither does their mean from that of the four pixels around it, that mean
+            is taken for the colour. 0: every pixel gets all samples.
+        max_length: capacity of its program; None: the next power of two.
+        progress_fn: called with the share that is done, up to 1.0.
+        images: pictures that the formula reads, see `images`.
+        chunks: how the work is cut up.
 
     Raises:
-        InputError: a formula that does not parse, or reads a picture that is not there.
+        InputError: `adaptive` out of its range or with too few samples, a formula that does not
+            parse, or reads a picture that is not there; at once.
     """
+    if not 0 <= adaptive < 1:
+        raise InputError(f"adaptive must be at least 0 and below 1, got {adaptive}")
+    if adaptive and raster.samples <= _FIRST_LOOK:
+        raise InputError(
+            f"adaptive sampling looks at 2 by 2 samples first: samples must be 3 or more, "
+            f"got {raster.samples}"
+        )
     expression = parse(formula) if isinstance(formula, str) else formula
     check_images(expression, len(images))
     population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
+    return _bands(population, look, raster, adaptive, progress_fn, tuple(images), chunks)
+
+
+def _bands(
+    population: Program,
+    look: Look,
+    raster: Raster,
+    adaptive: float,
+    progress_fn: Callable[[float], None],
+    images: tuple[Pyramid, ...],
+    chunks: Chunks,
+) -> Iterator[Float[np.ndarray, "R W 3"]]:
+    """`render_bands` of a population of one."""
     # Lowered once, because compiling that takes longer than all else.
-    drawer = _Drawer(_lower(population), view, tuple(images))
-    refined, smoothed = view.adaptive > 0, view.smooth
+    drawer = _Drawer(_lower(population), look, raster, adaptive, images, chunks)
+    refined, smoothed = adaptive > 0, look.smooth
     halo = int(refined) + int(smoothed)  # pixels around a band that have a say in its colours
-    left, top, width, height = view.part
+    left, top, width, height = raster.part
     columns = np.arange(left - halo, left + width + halo, dtype=np.int32)
-    num_bands = -(-height // max(_LEAST_ROWS, _BAND_PIXELS // width))
+    num_bands = -(-height // max(chunks.least_rows, chunks.band_pixels // width))
     num_rows = -(-height // num_bands)  # of every band, so that one compilation serves all
     for number in range(num_bands):
         first = number * num_rows
@@ -202,7 +200,7 @@ def render_bands(
         band = draw_fn(columns, rows, done_fn)
         if smoothed:
             edge = slice(int(refined), -int(refined) or None)
-            inside = _inside(rows[edge], view.height), _inside(columns[edge], view.width)
+            inside = _inside(rows[edge], raster.height), _inside(columns[edge], raster.width)
             band = np.asarray(smooth_plus(band[None], *inside))[0, 1:-1, 1:-1]
         yield band[: height - first]
 
@@ -212,7 +210,7 @@ def to_bytes(
 ) -> UInt8[np.ndarray, "..."] | UInt16[np.ndarray, "..."]:
     """Colours in [0, 1] as bytes, rounded as the original rounds: floor(255 v + 0.5).
 
-    With `bits=16` as whole numbers up to 65535, likewise.
+    With `bits=16` as whole numbers up to 65535: floor(65535 v + 0.5).
     """
     most = np.float32((1 << bits) - 1)
     values = np.clip(np.asarray(images, np.float32), 0, 1)
@@ -236,8 +234,11 @@ class _Drawer:
     """Draws any pixels of one formula's picture, before it is smoothed."""
 
     tapes: Tape
-    view: View
+    look: Look
+    raster: Raster
+    adaptive: float
     images: tuple[Pyramid, ...]
+    chunks: Chunks
 
     def fully(
         self,
@@ -248,7 +249,7 @@ class _Drawer:
         """All samples of every pixel."""
         drawn, wanted = _in_pairs(columns, self.images)
         everywhere = _every(drawn, rows)
-        batch = _batch(len(everywhere[0]), self.view.samples**2)
+        batch = self._batch(len(everywhere[0]), self.raster.samples)
         colours = _drawn(self._mean, everywhere, 3, batch, done_fn)
         return colours.reshape(len(rows), len(drawn), 3)[:, wanted]
 
@@ -259,31 +260,39 @@ class _Drawer:
         done_fn: Callable[[float], None],
     ) -> Float[np.ndarray, "R-2 W-2 3"]:
         """A few samples of every pixel, and all of those that are due; none of the outermost."""
-        view = self.view
+        raster = self.raster
         drawn, wanted = _in_pairs(columns, self.images)
         everywhere = _every(drawn, rows)
-        batch = _batch(len(everywhere[0]), _FIRST_LOOK**2)
+        batch = self._batch(len(everywhere[0]), _FIRST_LOOK)
         seen = _drawn(self._first_look, everywhere, 4, batch, lambda share: done_fn(share / 2))
         seen = seen.reshape(len(rows), len(drawn), 4)[:, wanted]
-        inside = _inside(rows, view.height), _inside(columns, view.width)
+        inside = _inside(rows, raster.height), _inside(columns, raster.width)
         colours = seen[1:-1, 1:-1, :3]
-        due = np.nonzero(np.asarray(_due(seen, *inside, view.adaptive)))
+        due = np.nonzero(np.asarray(_due(seen, *inside, self.adaptive)))
         where = columns[1:-1][due[1]], rows[1:-1][due[0]]
         wanted = slice(None)
         if self.images:  # a pixel's neighbour is drawn with it
             parity, pair = where[0] % 2, np.arange(2, dtype=np.int32)
             wanted = 2 * np.arange(len(parity)) + parity
             where = ((where[0] - parity)[:, None] + pair).ravel(), np.repeat(where[1], 2)
-        batch = max(LANES, _DUE_POINTS // (2 * view.samples**2) * 2)  # even, see `_in_pairs`
+        points = 2 * raster.samples**2
+        batch = max(LANES, self.chunks.due_points // points * 2)  # even, see `_in_pairs`
         refined = _drawn(self._mean, where, 3, batch, lambda share: done_fn((1 + share) / 2))
         colours[due] = refined[wanted]
         return colours
+
+    def _batch(self, num_pixels: int, samples: int) -> int:
+        """How many pixels to draw at a time, of so many."""
+        num_batches = -(-num_pixels * samples**2 // self.chunks.batch_points)
+        if num_batches == 1:  # the next power of two, so that small pictures share compiled code
+            return max(LANES, 1 << (num_pixels - 1).bit_length())
+        return max(LANES, -(-num_pixels // (2 * num_batches)) * 2)  # even, see `_in_pairs`
 
     def _mean(
         self, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
     ) -> Float[Array, "B 3"]:
         """The colours of pixels."""
-        return self._pixels(columns, rows, self.view.samples)[:, 0]
+        return self._pixels(columns, rows, self.raster.samples)[:, 0]
 
     def _first_look(
         self, columns: Int[np.ndarray, "B"], rows: Int[np.ndarray, "B"]
@@ -298,20 +307,11 @@ class _Drawer:
         samples: int,
         separately: bool = False,
     ) -> Float[Array, "B S 3"]:
-        view = self.view
-        return render_pixels(
-            self.tapes,
-            jnp.float32(view.z),
-            jnp.asarray(columns),
-            jnp.asarray(rows),
-            view.height,
-            view.width,
-            view.crunch,
-            samples,
-            view.jitter,
-            separately,
-            images=self.images,
-        )[0]
+        # Without what single pixels do not depend on, so that it asks for no other compilation.
+        look = replace(self.look, z=jnp.float32(self.look.z), smooth=False)
+        raster = replace(self.raster, samples=samples, crop=None)
+        where = jnp.asarray(columns), jnp.asarray(rows)
+        return render_pixels(self.tapes, look, raster, *where, self.images, separately)[0]
 
 
 def _in_pairs(
@@ -331,14 +331,6 @@ def _in_pairs(
 
 def _every(columns: Int[np.ndarray, "W"], rows: Int[np.ndarray, "R"]) -> _Pixels:
     return np.tile(columns, len(rows)), np.repeat(rows, len(columns))
-
-
-def _batch(num_pixels: int, points_per_pixel: int) -> int:
-    """How many pixels to draw at a time, of so many."""
-    num_batches = -(-num_pixels * points_per_pixel // _BATCH_POINTS)
-    if num_batches == 1:  # the next power of two, so that small pictures share compiled code
-        return max(LANES, 1 << (num_pixels - 1).bit_length())
-    return max(LANES, -(-num_pixels // (2 * num_batches)) * 2)  # even, see `_in_pairs`
 
 
 def _drawn(

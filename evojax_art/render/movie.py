@@ -23,14 +23,13 @@ from jaxtyping import Array, Float, Int, UInt8
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import Expression, check_images
 from evojax_art.language.ops import FRAMING, Coordinates, Op
+from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
-from evojax_art.render.batch import check_settings, render
-from evojax_art.render.large import View, render_bands, to_bytes
-from evojax_art.render.look import Look
+from evojax_art.render.batch import render_population
+from evojax_art.render.large import render_bands, to_bytes
+from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
 
-_BATCH_POINTS = 1 << 22  # drawn by one call of compiled code, unless one frame has more
-_FRAME_POINTS = 1 << 23  # a frame with more is drawn in bands
 _MOST_FRAMES = 200_000  # of a clip: two hours and more; programs of all frames are in memory
 
 
@@ -60,9 +59,7 @@ class MovieConfig:
     """How a movie goes.
 
     Attributes:
-        height: of a frame, pixels.
-        width: likewise.
-        samples: n by n samples per pixel.
+        raster: of a frame.
         seconds: of every formula's clip, or of every step of a morph.
         fps: frames per second.
         reach: T; z runs from -T to +T around an actor's middle.
@@ -75,9 +72,7 @@ class MovieConfig:
         InputError: a value out of its range.
     """
 
-    height: int
-    width: int
-    samples: int = 2
+    raster: Raster
     seconds: float = 8.0
     fps: float = 25.0
     reach: float = 0.5
@@ -86,7 +81,6 @@ class MovieConfig:
     loop: bool = False
 
     def __post_init__(self):
-        check_settings(self.height, self.width, self.samples)
         check_fps(self.fps)
         if not 0 < self.seconds <= _MOST_FRAMES / self.fps:
             raise InputError(
@@ -102,6 +96,19 @@ class MovieConfig:
     def clip_frames(self) -> int:
         """N, frames of a clip, at least one."""
         return max(1, round(self.seconds * self.fps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameChunks:
+    """How the drawing of frames is cut up; nothing of it shows in them.
+
+    Attributes:
+        batch_points: drawn by one call of compiled code, unless one frame has more.
+        frame_points: a frame with more is drawn in bands.
+    """
+
+    batch_points: int = 1 << 22
+    frame_points: int = 1 << 23
 
 
 def check_fps(fps: float) -> None:
@@ -158,14 +165,24 @@ def schedule(config: MovieConfig, num_formulas: int) -> Schedule:
     return Schedule(formula, z, z_before, weight)
 
 
-def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
-    """Formulas that follow each other, as `schedule` says."""
+def film(
+    config: MovieConfig,
+    actors: Sequence[Actor],
+    chunks: FrameChunks = FrameChunks(),
+) -> Movie:
+    """Formulas that follow each other, as `schedule` says.
+
+    Args:
+        config: how the movie goes.
+        actors: the formulas.
+        chunks: how the work is cut up.
+    """
     plan = schedule(config, len(actors))
     programs = _encode([actor.expression for actor in actors])
 
     def draw(which: Int[np.ndarray, "B"], z: Float[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         actor = actors[which[0]]
-        return _draw(config, actor, take(programs, which), z + actor.look.z)
+        return _draw(config.raster, actor, take(programs, which), z + actor.look.z, chunks)
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         shown = draw(plan.formula[index], plan.z[index])
@@ -179,7 +196,8 @@ def film(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
         actor = actors[plan.formula[number]]
         return _description(config, actor, plan.z[number] + actor.look.z)
 
-    batches = _batches(config, plan.formula * 2 + (plan.weight_before > 0))
+    kinds = plan.formula * 2 + (plan.weight_before > 0)
+    batches = _batches(config, kinds, chunks.batch_points)
     return Movie(len(plan.z), _frames(batches, colours_fn), describe)
 
 
@@ -202,8 +220,17 @@ def morph_schedule(
     return step + part**2 * (3 - 2 * part), z
 
 
-def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
+def morph(
+    config: MovieConfig,
+    actors: Sequence[Actor],
+    chunks: FrameChunks = FrameChunks(),
+) -> Movie:
     """Formulas of one build, each turning into the next: their constants are interpolated.
+
+    Args:
+        config: how the movie goes.
+        actors: the formulas.
+        chunks: how the work is cut up.
 
     Raises:
         InputError: fewer than two formulas, or formulas that differ in more than constants, or in
@@ -224,13 +251,14 @@ def morph(config: MovieConfig, actors: Sequence[Actor]) -> Movie:
     z = z + (1 - share[:, 0, 0]) * middle[left] + share[:, 0, 0] * middle[right]
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
-        return _draw(config, actors[0], take(population, index), z[index])
+        return _draw(config.raster, actors[0], take(population, index), z[index], chunks)
 
     def describe(number: int) -> dict[str, object]:
         (expression,) = _expressions(actors[0], take(population, np.array([number])))
         return _description(config, replace(actors[0], expression=expression), z[number])
 
-    return Movie(len(z), _frames(_batches(config, np.zeros(len(z))), colours_fn), describe)
+    batches = _batches(config, np.zeros(len(z)), chunks.batch_points)
+    return Movie(len(z), _frames(batches, colours_fn), describe)
 
 
 def depends_on_z(expression: Expression) -> bool:
@@ -299,7 +327,7 @@ def _check_match(first: Actor, other: Actor, number: int) -> None:
 def _description(config: MovieConfig, actor: Actor, z: float) -> dict[str, object]:
     return {
         "formula": actor.expression,
-        "samples": config.samples,
+        "samples": config.raster.samples,
         "z": float(z),
         "crunch": actor.look.crunch,
         "smooth": actor.look.smooth,
@@ -311,10 +339,11 @@ def _expressions(actor: Actor, population: Program) -> list[Expression]:
     return to_expressions(population, actor.bound.names)
 
 
-def _batches(config: MovieConfig, kind: np.ndarray) -> Iterator[tuple[Int[np.ndarray, "B"], int]]:
+def _batches(
+    config: MovieConfig, kind: np.ndarray, batch_points: int
+) -> Iterator[tuple[Int[np.ndarray, "B"], int]]:
     """Numbers of frames of one kind that follow each other, and how many; the last fills up."""
-    points = config.height * config.width * config.samples**2
-    size = max(1, min(_BATCH_POINTS // points, config.clip_frames))
+    size = max(1, min(batch_points // _frame_points(config.raster), config.clip_frames))
     for run in np.split(np.arange(len(kind)), np.flatnonzero(np.diff(kind)) + 1):
         for start in range(0, len(run), size):
             part = run[start : start + size]
@@ -336,34 +365,38 @@ def _frames(
         yield from to_bytes(ahead[:count])
 
 
+def _frame_points(raster: Raster) -> int:
+    return raster.height * raster.width * raster.samples**2
+
+
 def _draw(
-    config: MovieConfig, actor: Actor, population: Program, z: Float[np.ndarray, "B"]
+    raster: Raster,
+    actor: Actor,
+    population: Program,
+    z: Float[np.ndarray, "B"],
+    chunks: FrameChunks,
 ) -> Float[Array, "B H W 3"]:
     """Frames of programs that stand for an actor, each at its own z."""
-    size, look, images = (config.height, config.width), actor.look, actor.bound.pyramids
-    if math.prod(size) * config.samples**2 <= _FRAME_POINTS:
-        settings = (*size, look.crunch, look.smooth, config.samples)
-        return _draw_batch(population, jnp.asarray(z, jnp.float32), images, *settings)
+    look, images = actor.look, actor.bound.pyramids
+    if raster.crop is None and _frame_points(raster) <= chunks.frame_points:
+        looks = replace(look, z=jnp.asarray(z, jnp.float32))
+        return _draw_batch(population, looks, images, raster)
     frames = []
     for expression, at in zip(_expressions(actor, population), z, strict=True):
-        view = View(
-            height=config.height,
-            width=config.width,
-            z=float(at),
-            crunch=look.crunch,
-            smooth=look.smooth,
-            samples=config.samples,
-        )
-        frames.append(np.concatenate(list(render_bands(expression, view, images=images))))
+        bands = render_bands(expression, replace(look, z=float(at)), raster, images=images)
+        frames.append(np.concatenate(list(bands)))
     return jnp.asarray(np.stack(frames))
 
 
-@partial(jax.jit, static_argnames=("height", "width", "crunch", "smooth", "samples"))
-def _draw_batch(population, z, images, height, width, crunch, smooth, samples):
-    def draw(one: tuple[Program, Float[Array, ""]]) -> Float[Array, "H W 3"]:
-        program, at = one
-        alone = jax.tree.map(lambda field: field[None], program)
-        settings = height, width, at, crunch, smooth
-        return render(alone, *settings, samples=samples, images=images)[0]
+@partial(jax.jit, static_argnames="raster")
+def _draw_batch(
+    population: Program, looks: Look, images: tuple[Pyramid, ...], raster: Raster
+) -> Float[Array, "B H W 3"]:
+    """A frame of each program, with the look of the same place."""
 
-    return jax.lax.map(draw, (population, z))
+    def draw(one: tuple[Program, Look]) -> Float[Array, "H W 3"]:
+        program, look = one
+        alone = jax.tree.map(lambda field: field[None], program)
+        return render_population(alone, look, raster, images=images)[0]
+
+    return jax.lax.map(draw, (population, looks))

@@ -24,7 +24,7 @@ from evojax_art.search.mount2015 import Mount2015
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.objective.evaluation import ObjectiveConfig
 from evojax_art.search.memetic import MemeticConfig
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 from evojax_art.objective.target import TargetConfig
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class RunConfig(TargetConfig):
     record_step: float = 0.2
     batch: int = 0
     algorithm: Literal["genetic", "mount2015"] = "genetic"
-    scene: SceneConfig = field(default_factory=SceneConfig)
+    scene: RasterConfig = field(default_factory=RasterConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
     mount2015: Mount2015 = field(default_factory=Mount2015)

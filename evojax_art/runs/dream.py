@@ -33,7 +33,7 @@ from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.refine.views import resized
 from evojax_art.language.program import decode, encode
 from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 from evojax_art.search.start_from import variations
 from evojax_art.objective.target import TargetConfig
 
@@ -198,20 +198,20 @@ class Dreamer:
     def _evolution_around(self, picture: Picture) -> Evolution:
         """Compiled for the first frame, then used for all."""
         breed = self._config.breed
-        scene = SceneConfig().fitted_to(self._net.size)
+        size = self._net.size
         images = (pyramid(picture, whole=True),)
         height, width, _ = picture.shape
         side = min(height, width)  # formulas are judged by the square in the middle
         top, left = (height - side) // 2, (width - side) // 2
         square = jnp.asarray(picture)[top : top + side, left : left + side]
-        reference = resized(square, (scene.size, scene.size))
+        reference = resized(square, (size, size))
         if self._evolution is None:
             self._evolution = Evolution(
                 Genetic(population=breed.population, offspring=-(-breed.population // 2)),
                 self._net,
                 self._goal,
                 ObjectiveConfig(near=breed.near),
-                scene,
+                RasterConfig(size=size),
                 max_length=breed.max_length,
                 images=images,
                 reference=reference,

@@ -38,8 +38,8 @@ from evojax_art.runtime.files import write_text
 from evojax_art.language.program import Program, encode, take, to_expressions
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
 from evojax_art.runs.records import Record, Records
-from evojax_art.render.batch import render
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.batch import render_population
+from evojax_art.render.look import Look, Raster
 from evojax_art.search.start_from import leaf_name, variations
 
 
@@ -91,7 +91,9 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         max_length=config.max_length,
         batch=config.batch or None,
         images=bound.pyramids,
-        reference=_reference(config.scene.fitted_to(net.size), bound, photograph),
+        reference=_reference(
+            config.scene.look, config.scene.raster(net.size), bound, photograph
+        ),
         polish=config.polish,
     )
     folder = _make_folder(config)
@@ -247,20 +249,12 @@ def _seeds(config: RunConfig, images: tuple[str, ...], photograph: str) -> Progr
     return encode(expressions, max_length=config.max_length)
 
 
-def _reference(scene: SceneConfig, bound: Bound, photograph: str) -> Array | None:
+def _reference(look: Look, raster: Raster, bound: Bound, photograph: str) -> Array | None:
     """The photograph as formulas are drawn, [H, W, 3]."""
     if not photograph:
         return None
-    return render(
-        encode([photograph], images=bound.names),
-        scene.size,
-        scene.size,
-        scene.z,
-        scene.crunch,
-        scene.smooth,
-        samples=scene.samples,
-        images=bound.pyramids,
-    )[0]
+    leaf = encode([photograph], images=bound.names)
+    return render_population(leaf, look, raster, images=bound.pyramids)[0]
 
 
 def _make_folder(config: RunConfig) -> Path:

@@ -3,7 +3,7 @@
 import math
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.goals import ClassGoal
 from evojax_art.objective.tv import tv_noise
-from evojax_art.render.large import render_large
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Raster
 from evojax_art.runs.config import RunConfig
 from evojax_art.runtime.files import write_text, written_whole
 from evojax_art.search.generation import Evolution, EvolutionState
@@ -97,19 +98,18 @@ class Records:
             generation: that found it.
             formulas: scored until then.
         """
-        config, scene = self._config, self._evolution.scene
+        config, look, raster = self._config, self._evolution.look, self._evolution.raster
         best = jax.tree.map(lambda field: field[None], state.best)
         (formula,) = to_expressions(best, self._bound.names)
         metrics = jax.device_get(state.best_metrics)
         score, value = float(metrics.score), float(metrics.value)
-        look = {"z": scene.z, "crunch": scene.crunch, "smooth": scene.smooth}
         rest = {"max_length": config.max_length, "images": self._bound.pyramids}
-        size = scene.size
-        judged = render_large(formula, size, size, **look, samples=scene.samples, **rest)
+        judged = render_picture(formula, look, raster, **rest)
         judged = jnp.asarray(judged[None], jnp.float32) / 255
         noise, unseen = float(tv_noise(judged)[0]), self._unseen_score(judged)
         size = config.record_size
-        picture = render_large(formula, size, size, **look, samples=config.record_samples, **rest)
+        large = Raster(height=size, width=size, samples=config.record_samples)
+        picture = render_picture(formula, look, large, **rest)
         text = {
             "formula": formula,
             **self._bound.chunk(formula),
@@ -121,9 +121,9 @@ class Records:
             "seed": config.seed,
             "generation": generation,
             "formulas": formulas,
-            "judged_size": scene.size,
-            "judged_samples": scene.samples,
-            **look,
+            "judged_size": raster.height,
+            "judged_samples": raster.samples,
+            **asdict(look),
             "Software": f"evojax_art {version('evojax-art')}",
         }
         named = re.sub(r"[^\w.+-]", "", self._evolution.goal.text(score))

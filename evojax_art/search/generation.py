@@ -18,7 +18,7 @@ from evojax_art.nets.base import Classifier
 from evojax_art.objective.evaluation import Metrics, ObjectiveConfig
 from evojax_art.objective.evaluator import Fixed, Judge
 from evojax_art.objective.goals import Goal
-from evojax_art.render.look import SceneConfig
+from evojax_art.render.look import RasterConfig
 from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
 from evojax_art.search.protocol import EMPTY, Algorithm
 
@@ -104,7 +104,7 @@ class Evolution:
         net: Classifier,
         goal: Goal | Sequence[int],
         objective: ObjectiveConfig,
-        scene: SceneConfig,
+        scene: RasterConfig,
         *,
         max_length: int = 128,
         batch: int | None = None,
@@ -114,11 +114,11 @@ class Evolution:
     ):
         self.algorithm = algorithm
         self._judge = Judge(net, goal, objective, scene, images=images, reference=reference)
-        self.goal, self.scene = self._judge.goal, self._judge.scene
+        self.goal, self.look, self.raster = self._judge.goal, self._judge.look, self._judge.raster
         self._fixed = self._judge.fixed
         self._polish = polish or MemeticConfig()
         self._capacity = max_length
-        self._batch = batch or fitting_batch(self.scene.size)
+        self._batch = batch or fitting_batch(self.raster.height)
         self._init = jax.jit(algorithm.init, static_argnums=1)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._assess = jax.jit(self._assess_population)
