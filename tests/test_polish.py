@@ -173,7 +173,7 @@ def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
         tiny_net,
         judge.goal,
         judge.objective,
-        judge.scene,
+        RasterConfig(size=12, samples=1),
         max_length=32,
         polish=MemeticConfig(every=2, top=3, steps=4),
     )

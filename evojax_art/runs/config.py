@@ -19,13 +19,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 import tomli_w
 import tyro
 
-from evojax_art.search.genetic import Genetic
-from evojax_art.search.mount2015 import Mount2015
-from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.search.memetic import MemeticConfig
-from evojax_art.render.look import RasterConfig
 from evojax_art.objective.target import TargetConfig
+from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.errors import InputError, suggest
+from evojax_art.search.genetic import Genetic
+from evojax_art.search.memetic import MemeticConfig
+from evojax_art.search.mount2015 import Mount2015
 
 T = TypeVar("T")
 

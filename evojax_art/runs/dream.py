@@ -19,23 +19,23 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 from scipy import ndimage
 
-from evojax_art.search.genetic import Genetic
-from evojax_art.runtime.errors import InputError
-from evojax_art.search.generation import Evolution
 from evojax_art.language.formula import Expression, parse
-from evojax_art.objective.goals import Goal
 from evojax_art.language.photographs import pyramid
-from evojax_art.objective.tv import tv_noise
+from evojax_art.language.program import decode, encode
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.search.memetic import MemeticConfig
+from evojax_art.objective.goals import Goal
+from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.tv import tv_noise
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.refine.views import resized
-from evojax_art.language.program import decode, encode
 from evojax_art.render.batch import render
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.errors import InputError
+from evojax_art.search.generation import Evolution
+from evojax_art.search.genetic import Genetic
+from evojax_art.search.memetic import MemeticConfig
 from evojax_art.search.start_from import variations
-from evojax_art.objective.target import TargetConfig
 
 LEAF = "frame"  # what formulas call the frame before
 Picture = Float[Array | np.ndarray, "H W 3"]  # RGB in [0, 1]

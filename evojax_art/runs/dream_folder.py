@@ -16,13 +16,13 @@ import numpy as np
 import tomli_w
 from jaxtyping import UInt8
 
+from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
+from evojax_art.artwork.video import check_video, write_video
+from evojax_art.language.photographs import read_image
 from evojax_art.runs.dream import DreamConfig, Frame
 from evojax_art.runtime.errors import InputError
-from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
-from evojax_art.language.photographs import read_image
-from evojax_art.artwork.picture import read_png_text, write_png
 from evojax_art.runtime.files import write_text
-from evojax_art.artwork.video import check_video, write_video
 
 _SHEET_CELLS = 12
 _SHEET_CELL = 192  # pixels

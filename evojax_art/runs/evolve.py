@@ -24,22 +24,22 @@ import numpy as np
 from jaxtyping import Array
 from rich.console import Console
 
-from evojax_art.search.protocol import EMPTY
-from evojax_art.language.bindings import Bound, bind_images, bound_with
-from evojax_art.runs.config import RunConfig, config_text
-from evojax_art.runtime.errors import InputError
-from evojax_art.search.generation import Evolution, EvolutionState, Summary
 from evojax_art.artwork.formula_files import read_formulas
-from evojax_art.objective.goals import ClassGoal, Goal
+from evojax_art.artwork.picture import read_png_text
+from evojax_art.language.bindings import Bound, bind_images, bound_with
+from evojax_art.language.program import Program, encode, take, to_expressions
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.weights import load_net, lookup
-from evojax_art.artwork.picture import read_png_text
-from evojax_art.runtime.files import write_text
-from evojax_art.language.program import Program, encode, take, to_expressions
-from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
-from evojax_art.runs.records import Record, Records
+from evojax_art.objective.goals import ClassGoal, Goal
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
+from evojax_art.runs.config import RunConfig, config_text
+from evojax_art.runs.records import Record, Records
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import write_text
+from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+from evojax_art.search.generation import Evolution, EvolutionState, Summary
+from evojax_art.search.protocol import EMPTY
 from evojax_art.search.start_from import leaf_name, variations
 
 
@@ -91,9 +91,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         max_length=config.max_length,
         batch=config.batch or None,
         images=bound.pyramids,
-        reference=_reference(
-            config.scene.look, config.scene.raster(net.size), bound, photograph
-        ),
+        reference=_reference(config.scene.look, config.scene.raster(net.size), bound, photograph),
         polish=config.polish,
     )
     folder = _make_folder(config)

@@ -21,13 +21,11 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evojax_art.runs.config import config_text
-from evojax_art.runtime.errors import InputError
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.cifar import SIZE, CifarClassifier
 from evojax_art.nets.weights import load_net, lookup, save_net
-from evojax_art.runtime.files import write_text
 from evojax_art.render.batch import render
+from evojax_art.runs.config import config_text
 from evojax_art.runs.training.calibration import (
     accuracy,
     best_temperature,
@@ -36,6 +34,8 @@ from evojax_art.runs.training.calibration import (
 )
 from evojax_art.runs.training.photographs import Photographs, read_photographs
 from evojax_art.runs.training.training import Training, TrainingConfig, restore, save
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import write_text
 from evojax_art.search.variation import GrowthConfig, grow
 
 NOISE = 0.1  # standard deviation at which steadiness is reported

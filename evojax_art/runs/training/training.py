@@ -19,11 +19,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 from safetensors.numpy import load_file, save_file
 
-from evojax_art.runtime.errors import InputError
 from evojax_art.nets.cifar import CifarClassifier
-from evojax_art.runtime.files import written_whole
 from evojax_art.runs.training.augmentation import AugmentationConfig, augment
 from evojax_art.runs.training.photographs import Photographs
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import written_whole
 
 _LEARNT = (nnx.Param, nnx.BatchStat)
 
