@@ -6,12 +6,14 @@ has a palette of its own for every frame. A name without a suffix is a folder of
 What is said of the picture, above all its formula, goes in as a comment (JSON), or into the text of
 every PNG.
 
-ffmpeg is started here and not by `imageio_ffmpeg.write_frames`, which does not look at its exit
-status, so that a full disk would pass for success, and forks in a way of which JAX warns.
+An MP4 needs an ffmpeg: the system's, or the one that the package's extra `video` installs. It is
+started here and not by `imageio_ffmpeg.write_frames`, which does not look at its exit status, so
+that a full disk would pass for success, and forks in a way of which JAX warns.
 """
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +24,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -66,8 +67,11 @@ def check_video(path: Path, fps: float = 25) -> None:
     else:
         with _folder_written_whole(path, keep=False):
             pass
-    if kind == "mp4":
-        _check_ffmpeg(path)
+    if kind == "mp4" and (reason := why_no_mp4()):
+        raise InputError(
+            f"{path}: {reason}; give a name that ends in .gif or a folder for PNG frames, install "
+            "evojax-art[video], or name an ffmpeg in $IMAGEIO_FFMPEG_EXE"
+        )
 
 
 def write_video(
@@ -239,28 +243,32 @@ def _folder_written_whole(path: Path, keep: bool = True) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _ffmpeg() -> str:
-    return imageio_ffmpeg.get_ffmpeg_exe()
-
-
-def _check_ffmpeg(path: Path) -> None:
-    """Encodes one small frame.
-
-    Raises:
-        InputError: that does not work.
-    """
+def why_no_mp4() -> str:
+    """What keeps this machine from writing an MP4, found by encoding one small frame; or ""."""
     source = ("-f", "lavfi", "-i", "color=size=16x16:rate=1:duration=1")
     try:
         command = [_ffmpeg(), "-v", "error", *source, *_COLOURS, *_H264, "-f", "null", "-"]
         result = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
         )
-        failed, reason = result.returncode != 0, result.stderr.strip()
+        failed, said = result.returncode != 0, result.stderr.strip()
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        failed, reason = True, str(error)
-    if failed:
-        last = (reason.splitlines() or ["it failed"])[-1]
-        raise InputError(
-            f"{path}: no ffmpeg that can write H.264 ({last}); give a name that ends in .gif or a "
-            "folder for PNG frames, or the path of an ffmpeg in $IMAGEIO_FFMPEG_EXE"
-        )
+        failed, said = True, str(error)
+    last = (said.splitlines() or ["it failed"])[-1]
+    return f"no ffmpeg that can write H.264 ({last})" if failed else ""
+
+
+def _ffmpeg() -> str:
+    """What $IMAGEIO_FFMPEG_EXE names, else the one of the extra `video`, else the system's.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ImportError:
+        program = os.environ.get("IMAGEIO_FFMPEG_EXE") or shutil.which("ffmpeg")
+        if not program:
+            raise RuntimeError("there is none on the PATH") from None
+        return program
+    return get_ffmpeg_exe()

@@ -1,11 +1,13 @@
 """One figure of a benchmark: rows as bars, a generation's shares, sweeps as lines."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from evojax_art.benchmark.parts import GENERATION, LOWERING, RENDERING
 from evojax_art.benchmark.report import Results, short, title
 from evojax_art.benchmark.sweeps import Sweep
+from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import written_whole
 
 _INK, _FAINT, _PALE = "#22272e", "#8b949e", "#d5dee8"
@@ -34,6 +36,16 @@ _STYLE: Any = {
     "ytick.labelcolor": _INK,
     "grid.color": "#e6ebf0",
 }
+
+
+def check_matplotlib() -> None:
+    """Finds out before long work whether `write_plot` can draw.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("a plot needs matplotlib: pip install 'evojax-art[plot]'")
 
 
 def write_plot(path: Path, results: Results) -> None:

@@ -243,6 +243,8 @@ def _places(config: BenchmarkConfig, machine: dict[str, Any]) -> tuple[list[Path
     json_paths, plot_paths = ([path] if path else [] for path in (config.json, config.plot))
     if config.plot and config.plot.suffix.lower() != ".png":
         raise InputError(f"plot {config.plot}: the name must end in .png")
+    if config.plot or config.keep:
+        plot.check_matplotlib()
     for path in (*json_paths, *plot_paths):
         check_writable(path)
     if config.keep:

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 
 from evojax_art.cli.start import read_start
+from evojax_art.cli.video import usual_kind
 from evojax_art.objective.goals import Goal
 from evojax_art.runs.config import parse_flags
 from evojax_art.runs.dream import DreamConfig, Dreamer
@@ -33,7 +34,7 @@ class DreamCommand:
         start: a photograph, a PNG of ours, or a formula.
         out: the folder for frames and video; by default dreams/ and the start's name.
         frames: how many, with the start.
-        video: kind of the video, dream.mp4 or dream.gif.
+        video: kind of the video, dream.mp4 or dream.gif; auto is mp4 where there is an ffmpeg.
         fps: frames per second of the video.
         dream: the settings.
     """
@@ -41,7 +42,7 @@ class DreamCommand:
     start: tyro.conf.Positional[str]
     out: Path | None = None
     frames: int = 60
-    video: Literal["mp4", "gif", "none"] = "mp4"
+    video: Literal["auto", "mp4", "gif", "none"] = "auto"
     fps: float = 12.0
     dream: Annotated[DreamConfig, tyro.conf.arg(name="")] = field(default_factory=DreamConfig)
 
@@ -59,13 +60,14 @@ def dream(flags: list[str]) -> None:
     dreamer = Dreamer(config, net, goal)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)
-    if command.video != "none":
-        folder.check_video(command.video, command.fps)
+    video = usual_kind("dream") if command.video == "auto" else command.video
+    if video != "none":
+        folder.check_video(video, command.fps)
     start = None if len(folder) else read_start(command.start, config.size)
     console = Console(stderr=True, highlight=False)
     if len(folder) < command.frames:
         _make(command.frames, folder, dreamer, goal, start, console)
-    written = folder.finish(command.video, command.fps)
+    written = folder.finish(video, command.fps)
     noises = folder.noises()
     missing = "" if len(noises) >= command.frames else "; the same command goes on from here"
     print(f"{len(noises)} frames, noise {min(noises):.3f} to {max(noises):.3f}{missing}")

@@ -6,6 +6,7 @@ Every mistake is one message on standard error and exit status 2.
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version
 
 from evojax_art.runtime.errors import InputError, suggest
 
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given or given[0] in ("-h", "--help"):
             print(_overview(), end="")
             return 0 if given else 2
+        if given[0] in ("-V", "--version"):
+            print(f"evojax-art {version('evojax-art')}")
+            return 0
         if given[0] not in COMMANDS:
             near = suggest(given[0], COMMANDS) or f"; there are {', '.join(COMMANDS)}"
             raise InputError(f"unknown command {given[0]!r}{near}")
@@ -56,5 +60,5 @@ def _overview() -> str:
         "usage: evojax-art COMMAND [OPTIONS]\n\n"
         "Breeds pictures from formulas over quaternions.\n\n"
         f"commands:\n{lines}\n"
-        "evojax-art COMMAND --help explains each.\n"
+        "evojax-art COMMAND --help explains each, evojax-art --version says which this is.\n"
     )

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from evojax_art.artwork.video import check_video, write_video
 from evojax_art.cli.inputs import Given, look_of, picture_size, read_all
+from evojax_art.cli.video import usual_kind
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
 from evojax_art.render.look import Raster
@@ -40,7 +41,8 @@ class MovieCommand:
     Attributes:
         inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON.
         out: what to write: .mp4, .gif, or a new folder for numbered PNGs, each of which carries its
-            formula and z. An existing file is replaced.
+            formula and z; by default movie.mp4, or movie.gif where there is no ffmpeg. An existing
+            file is replaced.
         size: WIDTHxHEIGHT, or one number for a square; an MP4's odd sides grow by a pixel.
         seconds: of every formula's clip, or of every step of a morph.
         fps: frames per second; a GIF has 50 at most.
@@ -60,7 +62,7 @@ class MovieCommand:
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    out: Path = Path("movie.mp4")
+    out: Path | None = None
     size: str = "640x480"
     seconds: float = 8.0
     fps: float = 25.0
@@ -94,7 +96,8 @@ def movie(flags: list[str]) -> None:
     given = read_all(command.inputs, flagged, "movie", lenient=command.lenient)
     actors = [_actor(one, command, bound) for one, bound in given]
     pictures = (morph if command.morph else film)(config, actors)
-    check_video(command.out, command.fps)
+    out = command.out or Path(f"movie.{usual_kind('movie')}")
+    check_video(out, command.fps)
     if not command.morph:
         _tell_stills(config, actors)
     said = {
@@ -109,13 +112,13 @@ def movie(flags: list[str]) -> None:
     with _progress(console) as progress:
         frames = _counted(pictures.frames, progress, pictures.num_frames)
         write_video(
-            command.out,
+            out,
             frames,
             fps=command.fps,
             text=said,
             frame_text_fn=pictures.describe_fn,
         )
-    print(command.out)
+    print(out)
 
 
 def _actor(given: Given, command: MovieCommand, bound: Bound) -> Actor:
