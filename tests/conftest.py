@@ -14,8 +14,9 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from evojax_art.nets.base import Classifier
+from evojax_art.nets.entry import NetEntry, Published
+from evojax_art.nets.registry import REGISTRY
 from evojax_art.nets.vocabulary import Vocabulary
-from evojax_art.nets.weights import REGISTRY, NetEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # reference data that is no part of the repository
@@ -142,7 +143,7 @@ def register_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         build=TinyNet,
         vocabulary=lambda: TINY_VOCABULARY,
         convert=lambda tensors: tensors,
-        url="https://example.invalid/tiny-00000000.pth",
+        weights=Published(url="https://example.invalid/tiny.pth", sha256=64 * "0"),
         summary="a test's network",
     )
     monkeypatch.setitem(REGISTRY, "tiny", entry)

@@ -3,6 +3,7 @@
 `python tests/test_cifar.py` stores the logits of the shipped weights; after a new training only.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from flax import nnx
 from safetensors import safe_open
 
-from evojax_art.nets.weights import REGISTRY, load_net, save_net, weights_path
+from evojax_art.nets.registry import REGISTRY, weights_path
+from evojax_art.nets.weights import load_net, save_net
 from evojax_art.runs.training.photographs import read_photographs
 from evojax_art.runs.training.session import judge_report
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import make_plan
 
 NETS = ("cifar100", "cifar100_judge")
 STORED = Path(__file__).parent / "fixtures" / "cifar_logits.npz"
@@ -108,6 +111,18 @@ def test_bfloat16_is_close(net):
     assert np.abs(np.asarray(logits) - exact).max() < 0.05 * np.abs(exact).max()
 
 
+def test_the_plan_says_in_what_a_network_computes():
+    on_cpu = make_plan(device=jax.devices("cpu")[0], network_dtype=jnp.bfloat16)
+    on_gpu = dataclasses.replace(on_cpu, platform="gpu")
+    for plan, dtype, expected in [
+        (on_cpu, None, jnp.float32),  # wrong there in bfloat16
+        (on_cpu, jnp.bfloat16, jnp.float32),
+        (on_gpu, None, jnp.bfloat16),
+        (on_gpu, jnp.float32, jnp.float32),
+    ]:
+        assert load_net(dtype=dtype, plan=plan).dtype == expected
+
+
 def test_activations_are_named_in_order(net):
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     layers = net.activations(x)
@@ -130,7 +145,7 @@ def test_saved_network_is_the_same_but_for_float16(net, tmp_path):
 
 
 def test_missing_embedded_file_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("evojax_art.nets.weights._PACKAGE", tmp_path)
+    monkeypatch.setattr("evojax_art.nets.registry._PACKAGE", tmp_path)
     with pytest.raises(InputError, match="install evojax-art again"):
         load_net()
 

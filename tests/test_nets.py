@@ -13,9 +13,11 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from torch_pickles import archive, legacy, state_file
 
-from evojax_art.nets import weights
+from evojax_art.nets import registry
+from evojax_art.nets.download import download
+from evojax_art.nets.entry import Published
 from evojax_art.nets.squeezenet import SqueezeNet
-from evojax_art.nets.weights import download, load_net
+from evojax_art.nets.weights import load_net
 from evojax_art.runtime.cache import CACHE_VARIABLE, cache_folder
 from evojax_art.runtime.errors import InputError
 
@@ -195,8 +197,8 @@ def test_unknown_networks_suggest_near_ones():
 def test_missing_weights_say_what_to_place_where(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     text = refusal(load_net, "tiny")
-    assert str(tmp_path / "cache" / "tiny-00000000.pth") in text
-    assert "https://example.invalid/tiny-00000000.pth" in text
+    assert str(tmp_path / "cache" / "tiny.pth") in text
+    assert "https://example.invalid/tiny.pth" in text
     assert str(tmp_path / "absent.pth") in refusal(load_net, "tiny", tmp_path / "absent.pth")
     assert str(tmp_path) in refusal(load_net, "tiny", tmp_path)  # a folder
 
@@ -307,16 +309,21 @@ def cache(tmp_path, monkeypatch):
 def content(tiny_weights, monkeypatch):
     """The published file of `tiny`, which the registry knows by its hash."""
     content = state_file(load_file(tiny_weights), legacy)
-    url = f"https://example.invalid/tiny-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    entry = dataclasses.replace(weights.REGISTRY["tiny"], url=url)
-    monkeypatch.setitem(weights.REGISTRY, "tiny", entry)
+    publish(content, "https://example.invalid/tiny.pth", monkeypatch)
     return content
+
+
+def publish(content: bytes, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tells the registry that `tiny` is published so."""
+    published = Published(url=url, sha256=hashlib.sha256(content).hexdigest())
+    entry = dataclasses.replace(registry.REGISTRY["tiny"], weights=published)
+    monkeypatch.setitem(registry.REGISTRY, "tiny", entry)
 
 
 def test_a_download_lands_in_the_cache_and_is_kept(server, cache, content, tiny_weights):
     server.content = content
     path = download("tiny", progress=False, url=server.url)
-    assert path == weights.weights_path("tiny")
+    assert path == registry.weights_path("tiny")
     assert path.parent == cache
     assert path.read_bytes() == content
     assert list(cache.iterdir()) == [path]
@@ -328,9 +335,7 @@ def test_a_download_lands_in_the_cache_and_is_kept(server, cache, content, tiny_
 
 def test_a_download_comes_from_the_registry_by_default(server, cache, content, monkeypatch):
     server.content = content
-    entry = weights.REGISTRY["tiny"]
-    near = dataclasses.replace(entry, url=server.url.replace("any-name", entry.file_name))
-    monkeypatch.setitem(weights.REGISTRY, "tiny", near)
+    publish(content, server.url.replace("any-name", "tiny.pth"), monkeypatch)
     assert download("tiny", progress=False).read_bytes() == content
 
 
@@ -357,7 +362,7 @@ def test_a_download_reports_its_progress(server, cache, content):
 def fails_and_leaves_nothing(url: str, cache) -> str:
     """The text of the InputError of a download, which says what to place where."""
     text = refusal(download, "tiny", progress=False, url=url)
-    assert f"place {weights.REGISTRY['tiny'].file_name} at {weights.weights_path('tiny')}" in text
+    assert f"place tiny.pth at {registry.weights_path('tiny')}" in text
     assert list(cache.iterdir()) == []
     return text
 
@@ -366,9 +371,40 @@ def fails_and_leaves_nothing(url: str, cache) -> str:
 def test_another_file_is_not_kept(server, cache, content):
     server.content = content + b" "
     digest = hashlib.sha256(server.content).hexdigest()
-    assert digest[:8] in fails_and_leaves_nothing(server.url, cache)
+    assert digest in fails_and_leaves_nothing(server.url, cache)
     server.content = content
     assert download("tiny", progress=False, url=server.url).exists()  # and the next try succeeds
+
+
+@leaves_connection_open
+def test_a_file_whose_hash_agrees_in_part_is_not_kept(server, cache, content, monkeypatch):
+    """Eight digits, which a file's name may carry, are 32 bits: another file is soon found."""
+    digest = hashlib.sha256(content).hexdigest()
+    near = digest[:8] + hashlib.sha256(b"").hexdigest()[8:]
+    url = f"https://example.invalid/tiny-{digest[:8]}.pth"
+    published = Published(url=url, sha256=near)
+    entry = dataclasses.replace(registry.REGISTRY["tiny"], weights=published)
+    monkeypatch.setitem(registry.REGISTRY, "tiny", entry)
+    server.content = content
+    assert near in refusal(download, "tiny", progress=False, url=server.url)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cached_file_that_is_not_what_was_published_is_refused(cache, content):
+    path = registry.weights_path("tiny")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    load_net("tiny")
+    path.write_bytes(content + b" ")
+    text = refusal(load_net, "tiny")
+    assert hashlib.sha256(content).hexdigest() in text
+    assert "--weights" in text
+
+
+@pytest.mark.parametrize("digest", ["", "b8a52dc0", "g" * 64, "A" * 64])
+def test_published_files_need_a_whole_hash(digest):
+    with pytest.raises(ValueError, match="is no whole SHA-256"):
+        Published(url="https://example.invalid/tiny.pth", sha256=digest)
 
 
 @leaves_connection_open
@@ -395,7 +431,7 @@ def test_unreachable_addresses_are_input_errors(cache, content):
 def test_a_cache_that_cannot_be_made_is_an_input_error(server, cache, content):
     cache.parent.write_bytes(b"a file in place of the folder")
     text = refusal(download, "tiny", progress=False, url=server.url)
-    assert str(weights.weights_path("tiny")) in text
+    assert str(registry.weights_path("tiny")) in text
     assert server.requests == 0
 
 

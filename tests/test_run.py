@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -23,8 +24,9 @@ from evojax_art.cli.main import main
 from evojax_art.language.bindings import bind_images
 from evojax_art.language.formula import parse
 from evojax_art.language.program import decode, encode, to_expressions
+from evojax_art.nets.entry import NetEntry, Published
+from evojax_art.nets.registry import REGISTRY, weights_path
 from evojax_art.nets.vocabulary import Vocabulary
-from evojax_art.nets.weights import REGISTRY
 from evojax_art.objective.goals import ClassGoal, targets_of
 from evojax_art.render.batch import render
 from evojax_art.runs.config import RunConfig, config_text, parse_flags, read_config
@@ -109,6 +111,15 @@ def test_small_gains_are_not_drawn_but_the_last_best_is(tiny_weights, tmp_path):
     assert (folder / "best.txt").read_text().strip() == last["formula"]
 
 
+def in_cache(tensors: dict[str, np.ndarray]) -> NetEntry:
+    """`tiny` whose published weights are these tensors, which lie in the cache."""
+    path = weights_path("tiny")
+    save_file(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    published = Published(url=f"https://example.invalid/{path.name}", sha256=digest)
+    return dataclasses.replace(REGISTRY["tiny"], weights=published)
+
+
 def test_unseen_judge_is_reported_and_never_asked_before(
     tiny_weights, tmp_path, monkeypatch, capsys
 ):
@@ -117,12 +128,12 @@ def test_unseen_judge_is_reported_and_never_asked_before(
     tensors = load_file(tiny_weights)
     order = [2, 3, 0, 1]
     other = {"head/kernel": tensors["head/kernel"][:, order].copy(), "head/bias": np.zeros(4, "f4")}
-    save_file(other, tmp_path / "tiny-00000000.pth")
+    unseen = in_cache(other)
     without, having = tmp_path / "without", tmp_path / "having"
     flags = ("--weights", tiny_weights, "--out")
     assert evolve(*flags, without) == 0
     assert "unseen" not in capsys.readouterr().err
-    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], unseen="tiny"))
+    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(unseen, unseen="tiny"))
     assert evolve(*flags, having) == 0
     printed = capsys.readouterr()
     assert "unseen judge" in printed.err
@@ -148,11 +159,10 @@ def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
 
     tensors = load_file(tiny_weights)
     other = {"head/kernel": tensors["head/kernel"][:, order].copy(), "head/bias": np.zeros(4, "f4")}
-    save_file(other, tmp_path / "tiny-00000000.pth")
-    tiny = REGISTRY["tiny"]
-    permuted = dataclasses.replace(tiny, build=Permuted, vocabulary=lambda: vocabulary)
-    monkeypatch.setitem(REGISTRY, "permuted", permuted)
-    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(tiny, unseen="permuted"))
+    unseen = dataclasses.replace(in_cache(other), build=Permuted, vocabulary=lambda: vocabulary)
+    monkeypatch.setitem(REGISTRY, "permuted", unseen)
+    tiny = dataclasses.replace(REGISTRY["tiny"], unseen="permuted")
+    monkeypatch.setitem(REGISTRY, "tiny", tiny)
     assert evolve("--weights", tiny_weights, "--out", tmp_path / "run", "--formulas", 16) == 0
     text = read_png_text(tmp_path / "run" / "best.png")
     assert float(text["unseen_score"]) == pytest.approx(float(text["score"]), rel=1e-4)

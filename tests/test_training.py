@@ -15,8 +15,10 @@ from PIL import Image
 from rich.console import Console
 
 from evojax_art.nets.cifar import CifarClassifier
+from evojax_art.nets.entry import NetEntry
+from evojax_art.nets.registry import REGISTRY
 from evojax_art.nets.vocabulary import cifar100
-from evojax_art.nets.weights import REGISTRY, NetEntry, load_net
+from evojax_art.nets.weights import load_net
 from evojax_art.runs.training.augmentation import AugmentationConfig, augment
 from evojax_art.runs.training.calibration import (
     accuracy,
@@ -45,7 +47,9 @@ class SmallNet(CifarClassifier):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    entry = NetEntry(build=SmallNet, vocabulary=cifar100, summary="a test's network")
+    entry = NetEntry(
+        build=SmallNet, vocabulary=cifar100, weights="none", summary="a test's network"
+    )
     monkeypatch.setitem(REGISTRY, "small", entry)
 
 

@@ -26,7 +26,8 @@ from evojax_art.interpreter.api import Implementation
 from evojax_art.language.formula import Expression
 from evojax_art.language.program import Program, encode, take
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.weights import DEFAULT, load_net
+from evojax_art.nets.registry import DEFAULT
+from evojax_art.nets.weights import load_net
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import check_writable, write_text
 from evojax_art.search.generation import fitting_batch

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from evojax_art.nets.weights import lookup
+from evojax_art.nets.registry import lookup
 from evojax_art.runs.config import RunConfig, parse_flags, with_config
 from evojax_art.runs.evolve import run
 from evojax_art.runtime.cache import keep_compiled

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import tyro
 
-from evojax_art.nets.weights import DEFAULT, REGISTRY, download, lookup, weights_path
+from evojax_art.nets.download import download
+from evojax_art.nets.entry import Published
+from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path
 from evojax_art.runs.config import parse_flags
 
 
@@ -31,8 +33,9 @@ def nets(flags: list[str]) -> None:
     if not command.name:
         for name, entry in REGISTRY.items():
             found = weights_path(name).exists()
-            missing = "missing; install again" if entry.embedded else "not downloaded"
-            there = "in this package" if entry.embedded else "in the cache"
+            fetched = isinstance(entry.weights, Published)
+            missing = "not downloaded" if fetched else "missing; install again"
+            there = "in the cache" if fetched else "in this package"
             mark = " (default)" if name == DEFAULT else ""
             print(f"{name}{mark}: {entry.summary}; {there if found else missing}")
         return
@@ -51,7 +54,7 @@ def nets(flags: list[str]) -> None:
             print(f"{index}: {vocabulary.names[index]}{group_of.get(index, '')}")
         return
     print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
-    if entry.url:
-        print(f"published at: {entry.url}")
+    if isinstance(entry.weights, Published):
+        print(f"published at: {entry.weights.url}\nSHA-256: {entry.weights.sha256}")
     if entry.unseen:
         print(f"unseen judge of what evolves for it: {entry.unseen}")

@@ -17,11 +17,13 @@ from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.convolution import convolve
+from evojax_art.nets.entry import NetEntry
 from evojax_art.nets.vocabulary import cifar100
 
 SIZE = 32  # of CIFAR's photographs
 _MEAN = (0.5071, 0.4865, 0.4409)  # of the 50,000 training photographs
 _STD = (0.2673, 0.2564, 0.2762)
+_FLOAT32_ON = ("cpu",)  # compiled in bfloat16, JAX 0.12 there gives NaN and wrong logits
 
 
 class Temperature(nnx.Variable):
@@ -160,6 +162,26 @@ class CifarVgg(CifarClassifier):
             x = jax.nn.relu(conv(x))
             x = outputs[f"conv{number}"] = _max_pool(x) if number in (1, 2, 4) else x
         return outputs
+
+
+NETS = {
+    "cifar100": NetEntry(
+        build=CifarResNet,
+        vocabulary=cifar100,
+        weights="cifar100.safetensors",
+        unseen="cifar100_judge",
+        float32_on=_FLOAT32_ON,
+        summary="residual network, CIFAR-100's 100 classes, 32x32, 1.4 M parameters",
+    ),
+    "cifar100_judge": NetEntry(
+        build=CifarVgg,
+        vocabulary=cifar100,
+        weights="cifar100_judge.safetensors",
+        unseen="cifar100",
+        float32_on=_FLOAT32_ON,
+        summary="plain network, CIFAR-100's 100 classes, 32x32, 1.0 M parameters",
+    ),
+}
 
 
 def _space_to_depth(x: Array) -> Array:

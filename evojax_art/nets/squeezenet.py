@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.convolution import convolve
+from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.nets.vocabulary import imagenet
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
@@ -116,6 +117,22 @@ def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         path = paths.get(layer, layer)
         converted[f"{path}/{'kernel' if kind == 'weight' else kind}"] = tensor
     return converted
+
+
+NETS = {
+    "squeezenet1_1": NetEntry(
+        build=SqueezeNet,
+        vocabulary=imagenet,
+        # Torchvision publishes eight digits of the SHA-256, in the file's name. The whole is what
+        # public repositories of several authors that fetched it have on record (4,958,839 bytes).
+        weights=Published(
+            url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+            sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+        ),
+        convert=from_torchvision,
+        summary="SqueezeNet 1.1, 1000 ImageNet classes, 224x224, 1.2 M parameters (torchvision)",
+    ),
+}
 
 
 def _pool(x: Array) -> Array:

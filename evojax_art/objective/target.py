@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 
 from evojax_art.language.photographs import read_image
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.weights import DEFAULT, load_net
+from evojax_art.nets.registry import DEFAULT
+from evojax_art.nets.weights import load_net
 from evojax_art.objective.goals import Goal, chosen_goal
 from evojax_art.runtime.errors import InputError
 

@@ -29,7 +29,8 @@ from evojax_art.artwork.picture import read_png_text
 from evojax_art.language.bindings import Bound, bind_images, bound_with
 from evojax_art.language.program import Program, encode, take, to_expressions
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.weights import load_net, lookup
+from evojax_art.nets.registry import lookup
+from evojax_art.nets.weights import load_net
 from evojax_art.objective.goals import ClassGoal, Goal
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster

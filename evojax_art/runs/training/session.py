@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.cifar import SIZE, CifarClassifier
-from evojax_art.nets.weights import load_net, lookup, save_net
+from evojax_art.nets.registry import lookup
+from evojax_art.nets.weights import load_net, save_net
 from evojax_art.render.batch import render
 from evojax_art.runs.config import config_text
 from evojax_art.runs.training.calibration import (

@@ -1,0 +1,64 @@
+"""What the registry knows of a network.
+
+An architecture's module declares its networks beside its class, as `NETS`, names and entries; the
+registry puts them together. So a new network is its module and its name in `registry.py`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evojax_art.nets.base import Classifier
+from evojax_art.nets.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A weights file that somebody else publishes.
+
+    Attributes:
+        url: where; the last part names its copy in the cache.
+        sha256: of the whole file, 64 hexadecimal digits. Nothing else is taken for that file,
+            neither when it is fetched nor when it is read from the cache.
+
+    Raises:
+        ValueError: not a whole SHA-256.
+    """
+
+    url: str
+    sha256: str
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.url}: {self.sha256!r} is no whole SHA-256")
+
+    @property
+    def file_name(self) -> str:
+        """Of the published file, and of its copy in the cache."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetEntry:
+    """One network of the registry.
+
+    Attributes:
+        build: makes the module, weights still random.
+        vocabulary: its classes, without building it.
+        weights: the name of a file that is part of this package, or what must be fetched.
+        convert: tensors of the file to this module's paths.
+        unseen: another network, whose opinion of what evolved for this one is reported; empty for
+            none.
+        float32_on: platforms on which its arithmetic stays float32, whatever is asked for.
+        summary: one line for people.
+    """
+
+    build: Callable[..., Classifier]
+    vocabulary: Callable[[], Vocabulary]
+    weights: str | Published
+    convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
+    unseen: str = ""
+    float32_on: tuple[str, ...] = ()
+    summary: str
