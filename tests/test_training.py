@@ -13,6 +13,7 @@ from conftest import ROOT
 from flax import nnx
 from PIL import Image
 from rich.console import Console
+from torch_pickles import call, dictionary, named, plain, stream
 
 from evojax_art.nets.cifar import CifarClassifier
 from evojax_art.nets.entry import NetEntry
@@ -113,12 +114,105 @@ class Malicious:
         return os.system, ("touch pwned",)
 
 
-def test_archives_run_nothing(archive, monkeypatch):
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_archives_run_nothing(archive, monkeypatch, protocol):
     monkeypatch.chdir(archive)
-    (archive / "cifar-100-python" / "train").write_bytes(pickle.dumps(Malicious()))
-    with pytest.raises(InputError, match=r"names .*system, which is no part of CIFAR-100"):
+    pickled = pickle.dumps({b"data": Malicious()}, protocol)
+    (archive / "cifar-100-python" / "train").write_bytes(pickled)
+    with pytest.raises(InputError, match="not CIFAR-100's Python archive, or damaged") as caught:
         read_photographs(archive)
     assert not (archive / "pwned").exists()
+    if protocol == 2:
+        assert "system', which is no part of a plain CIFAR-100 archive; refused" in str(
+            caught.value
+        )
+    pickle.loads(pickled)
+    assert (archive / "pwned").exists()  # so it would have worked
+
+
+DEEP = b")" + b"\x85" * 200_000  # a tuple in a tuple in a tuple
+DOUBLED = b"]q\x01" + b"0h\x01h\x01\x86q\x01" * 64  # 2**64 empty lists, by reference
+ARRAY = call(
+    named("numpy.core.multiarray", "_reconstruct"),
+    named("numpy", "ndarray"),
+    plain((0,)),
+    plain("b"),
+)
+BYTES = call(named("numpy", "dtype"), plain("u1"), plain(0), plain(1))
+
+
+def array(shape: bytes, dtype: bytes = BYTES, content: bytes = b"C\x03abc") -> bytes:
+    return ARRAY + b"(" + plain(1) + shape + dtype + plain(False) + content + b"tb"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        plain(1) + b"r\xff\xff\xff\xff",  # a memo of 64 GB
+        b"X\xff\xff\xff\x7fabc",  # 2 GB of text
+        b"B\xff\xff\xff\xffabc",
+        DEEP,
+        b"}" + DEEP + b"Ns",  # a key as deep as the stack
+        b"}" + DOUBLED + b"Ns",  # a key that takes for ever to hash
+        dictionary({"data": DEEP, "fine_labels": plain([1])}),
+        dictionary({"data": array(plain((1, 3072))), "fine_labels": plain([1])}),
+        dictionary({"data": array(plain((2**40, 3072))), "fine_labels": plain([1])}),
+        dictionary({"data": array(DOUBLED), "fine_labels": plain([1])}),
+        dictionary({"data": array(plain((3,)), DOUBLED), "fine_labels": plain([1])}),
+        dictionary({"data": array(plain((3,)), content=DOUBLED), "fine_labels": plain([1])}),
+        dictionary({"data": ARRAY + DOUBLED + b"b", "fine_labels": plain([1])}),
+        dictionary({"data": call(named("numpy", "dtype"), DOUBLED), "fine_labels": plain([1])}),
+        dictionary({"data": call(named("numpy", "dtype"), plain("O")), "fine_labels": plain([1])}),
+        dictionary({"data": array(plain((0, 3072)), content=b"C\0"), "fine_labels": DOUBLED}),
+        named("numpy", "ndarray") + b"(" + plain(2**40) + b"tR",
+    ],
+)
+def test_hostile_archives_neither_crash_nor_hang(archive, body):
+    (archive / "cifar-100-python" / "train").write_bytes(stream(body))
+    with pytest.raises(InputError, match="not CIFAR-100's Python archive, or damaged") as caught:
+        read_photographs(archive)
+    assert str(caught.value).isprintable()
+    assert not isinstance(caught.value.__cause__, MemoryError)
+
+
+def test_archives_by_python_2_are_read(archive):
+    """Text and the bytes of arrays are then of the same kind."""
+    pixels = photographs(2, 3).images
+    rows = pixels.transpose(0, 3, 1, 2).reshape(2, -1).tobytes()
+
+    def text(value: bytes) -> bytes:
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    dtype = call(named("numpy", "dtype"), text(b"u1"), plain(0), plain(1))
+    dtype += (
+        b"(" + plain(3) + text(b"|") + 3 * plain(None) + plain(-1) + plain(-1) + plain(0) + b"tb"
+    )
+    entries = {b"data": array(plain((2, 3072)), dtype, text(rows)), b"fine_labels": plain([4, 5])}
+    table = b"}(" + b"".join(text(key) + value for key, value in entries.items()) + b"u"
+    (archive / "cifar-100-python" / "train").write_bytes(stream(table))
+    train_set, _ = read_photographs(archive)
+    np.testing.assert_array_equal(train_set.images, pixels)
+    np.testing.assert_array_equal(train_set.labels, [4, 5])
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("labels", [list, np.array, lambda numbers: np.array(numbers, ">u2")])
+def test_archives_with_names_in_bytes_are_read(archive, protocol, labels):
+    pixels = photographs(2, 3).images
+    rows = np.asfortranarray(pixels.transpose(0, 3, 1, 2).reshape(2, -1))
+    table = {b"data": rows, b"fine_labels": labels([4, 5]), b"coarse_labels": [0, 1]}
+    (archive / "cifar-100-python" / "train").write_bytes(pickle.dumps(table, protocol))
+    train_set, _ = read_photographs(archive)
+    np.testing.assert_array_equal(train_set.images, pixels)
+    np.testing.assert_array_equal(train_set.labels, [4, 5])
+
+
+def test_archives_of_a_newer_protocol_say_so(archive):
+    (archive / "cifar-100-python" / "train").write_bytes(pickle.dumps({}, 4))
+    with pytest.raises(
+        InputError, match="a pickle of protocol 4, where a CIFAR-100 archive has at most 3"
+    ):
+        read_photographs(archive)
 
 
 def test_what_is_no_photographs(archive, tmp_path):
@@ -130,10 +224,10 @@ def test_what_is_no_photographs(archive, tmp_path):
     with pytest.raises(InputError, match="not CIFAR-100's Python archive, or damaged"):
         read_photographs(archive)
     table = pickle.loads(whole)
-    train.write_bytes(pickle.dumps(table | {"fine_labels": [1, 2, 3]}))
+    train.write_bytes(pickle.dumps(table | {"fine_labels": [1, 2, 3]}, 2))
     with pytest.raises(InputError, match="200 photographs and 3 labels"):
         read_photographs(archive)
-    train.write_bytes(pickle.dumps(table | {"fine_labels": [100] * 200}))
+    train.write_bytes(pickle.dumps(table | {"fine_labels": [100] * 200}, 2))
     with pytest.raises(InputError, match="labels must be from 0 to 99"):
         read_photographs(archive)
 

@@ -1,8 +1,7 @@
 """Reading PyTorch's `.pth` files without PyTorch and without running what they contain.
 
-A `.pth` file is a pickle, and unpickling runs whatever functions a file names. Here a file can name
-only the few that build a dictionary of tensors, and each of those is replaced by one of ours; any
-other name is refused before anything happens.
+A `.pth` file is a pickle. Here it can name only what builds a dictionary of tensors, see
+`runtime.pickles`.
 
 Both formats: the zip archive (PyTorch 1.6 and newer), and the older run of pickles followed by raw
 storages, in which torchvision's early weights are still published.
@@ -11,7 +10,6 @@ storages, in which torchvision's early weights are still published.
 import io
 import math
 import operator
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.pickles import PlainUnpickler, dictionary
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
@@ -32,9 +31,6 @@ _DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
-# Everything that PyTorch writes with protocol 2 for dictionaries of tensors and plain values; U and
-# T are the strings of Python 2.
-_OPCODES = b"\x80.()]}NGJKMXUT\x85\x86\x87\x88\x89\x8a\x8bQRcabehjqrstu"
 
 
 class _Storage(NamedTuple):
@@ -75,46 +71,23 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-class _Unpickler(pickle._Unpickler):
-    """Builds dictionaries of `_Tensor`s; knows no other object, and only the opcodes for those.
+def _rebuild_tensor(storage, offset, shape, stride, requires_grad=False, hooks=None, metadata=None):
+    del requires_grad, hooks, metadata
+    shape, stride = (tuple(map(operator.index, numbers)) for numbers in (shape, stride))
+    return _Tensor(storage, operator.index(offset), shape, stride)
 
-    The slower Python implementation, because it is told its opcodes. The one in C lets a few
-    bytes claim a memo of 64 GB, hashes keys as deep as the stack, and sets attributes of whatever
-    `find_class` gives.
-    """
 
-    dispatch: ClassVar[dict] = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}
+class _Unpickler(PlainUnpickler):
+    """Builds dictionaries of `_Tensor`s."""
 
-    def _set_items(self):
-        items = self.pop_mark()  # pyright: ignore[reportAttributeAccessIssue]
-        self.stack[-1].update(_dictionary(zip(items[::2], items[1::2], strict=True)))
-
-    def _set_item(self):
-        self.metastack.append(self.stack[:-2])  # pyright: ignore[reportAttributeAccessIssue]
-        self.stack = self.stack[-2:]
-        self._set_items()
-
-    def _build(self):
-        self.stack.pop()  # attributes, such as a state dictionary's `_metadata`: not needed
-
-    dispatch |= {
-        pickle.SETITEMS[0]: _set_items,
-        pickle.SETITEM[0]: _set_item,
-        pickle.BUILD[0]: _build,
+    content = "weights file"
+    known: ClassVar = {
+        ("collections", "OrderedDict"): dictionary,
+        ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, requires_grad, hooks: tensor,
+        **{("torch", name): np.dtype(code) for name, code in _DTYPES.items()},
     }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return _dictionary
-        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, requires_grad, hooks: tensor
-        if module == "torch" and name in _DTYPES:
-            return np.dtype(_DTYPES[name])
-        raise InputError(
-            f"names {f'{module}.{name}'!r}, which is no part of a plain weights file; refused"
-        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size = pid[:5]
@@ -122,19 +95,6 @@ class _Unpickler(pickle._Unpickler):
         if not known or pid[5:] not in ((), (None,)):
             raise InputError("holds a storage of an unknown kind")
         return _Storage(key, dtype, operator.index(size))
-
-
-def _dictionary(items=()) -> dict:
-    pairs = [(key, value) for key, value in items]
-    if not all(isinstance(key, str | int) for key, _ in pairs):  # hashing others can recurse
-        raise InputError("holds a dictionary whose keys are no names")
-    return dict(pairs)
-
-
-def _rebuild_tensor(storage, offset, shape, stride, requires_grad=False, hooks=None, metadata=None):
-    del requires_grad, hooks, metadata
-    shape, stride = (tuple(map(operator.index, numbers)) for numbers in (shape, stride))
-    return _Tensor(storage, operator.index(offset), shape, stride)
 
 
 def _read_archive(content: bytes):
