@@ -15,7 +15,7 @@ from evojax_art.artwork.picture import write_png
 from evojax_art.cli.main import main
 from evojax_art.cli.start import read_start
 from evojax_art.language.photographs import pyramid
-from evojax_art.objective.goals import ClassGoal
+from evojax_art.objective.classes import ClassTarget
 from evojax_art.refine.pixels import PixelsConfig
 from evojax_art.runs import dream
 from evojax_art.runtime.errors import InputError
@@ -127,7 +127,7 @@ def test_formulas_draw_frames_from_the_last_alone(tiny_net, photograph):
         breed=dream.BreedConfig(population=8, generations=1, max_length=24),
         pixels=PixelsConfig(noise_gate=0),
     )
-    dreamer = dream.Dreamer(config, tiny_net, ClassGoal(tiny_net, (0,)))
+    dreamer = dream.Dreamer(config, tiny_net, ClassTarget(tiny_net.vocabulary, (0,)))
     one = dreamer.next(start, 1)
     two = dreamer.next(one.picture, 2, one.formula)
     for last, frame in ((start, one), (one.picture, two)):

@@ -7,8 +7,11 @@ from flax import nnx
 from evojax_art.nets.cifar import CifarResNet, CifarVgg
 from evojax_art.nets.squeezenet import SqueezeNet
 from evojax_art.nets.weights import load_net
-from evojax_art.objective.evaluation import REJECTED, ObjectiveConfig, assess
-from evojax_art.objective.goals import ClassGoal, LayerGoal, chosen_goal, layer_shapes
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.layers import LayerTarget, layer_shapes
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.settings import ObjectiveConfig, build_objective
+from evojax_art.objective.target import choose_target
 from evojax_art.runtime.errors import InputError
 
 FAINT = 0.02  # where the scale of values turns from linear to logarithmic
@@ -32,7 +35,7 @@ def activations(net, images, layer):
 
 @pytest.mark.parametrize("layer", ["stem", "block3"])
 def test_a_layer_is_measured_by_its_energy(net, images, layer):
-    measure = LayerGoal(net, layer).measure(net, images)
+    measure = LayerTarget(net, layer).measure(Observed(images, net))
     score = np.sqrt((activations(net, images, layer) ** 2).mean((1, 2, 3)))
     np.testing.assert_allclose(measure.score, score, rtol=1e-4)
     np.testing.assert_allclose(measure.value, np.arcsinh(score / FAINT), rtol=1e-4)
@@ -40,7 +43,7 @@ def test_a_layer_is_measured_by_its_energy(net, images, layer):
 
 @pytest.mark.parametrize(("layer", "channel"), [("block2", 17), ("block4", 255), ("logits", 26)])
 def test_a_channel_is_measured_by_its_mean(net, images, layer, channel):
-    measure = LayerGoal(net, f"{layer}:{channel}").measure(net, images)
+    measure = LayerTarget(net, f"{layer}:{channel}").measure(Observed(images, net))
     score = activations(net, images, layer)[..., channel].reshape(3, -1).mean(1)
     np.testing.assert_allclose(measure.score, score, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(measure.value, np.arcsinh(score / FAINT), rtol=1e-3, atol=1e-3)
@@ -49,8 +52,8 @@ def test_a_channel_is_measured_by_its_mean(net, images, layer, channel):
 @pytest.mark.parametrize("channel", [None, 5])
 def test_a_guide_is_measured_by_the_distance_to_its_activations(net, images, channel):
     layer = "block2" if channel is None else f"block2:{channel}"
-    goal = LayerGoal(net, layer, guide=np.asarray(images[0]))
-    measure = goal.measure(net, images)
+    target = LayerTarget(net, layer, guide=np.asarray(images[0]))
+    measure = target.measure(Observed(images, net))
     found = activations(net, images, "block2")
     found = found if channel is None else found[..., channel]
     missing = ((found - found[:1]) ** 2).reshape(3, -1).sum(1) / (found[0] ** 2).sum()
@@ -65,28 +68,28 @@ def test_a_guide_of_another_size_is_resized(net, images):
         rows, columns = np.mgrid[:height, :width] + 0.5
         return np.stack([rows / height, columns / width, np.full_like(rows, 0.3)], axis=-1)
 
-    goal = LayerGoal(net, "block1", guide=slope(96, 64))
+    target = LayerTarget(net, "block1", guide=slope(96, 64))
     pictures = jnp.stack([slope(32, 32), images[0]])
-    score = goal.measure(net, pictures).score
+    score = target.measure(Observed(pictures, net)).score
     assert float(score[0]) == pytest.approx(1, abs=0.01)
     assert float(score[1]) < 0.5
 
 
 def test_layers_see_pictures_at_their_own_size(net):
     picture = jax.random.uniform(jax.random.key(1), (1, 48, 80, 3))
-    score = LayerGoal(net, "block1").measure(net, picture).score
+    score = LayerTarget(net, "block1").measure(Observed(picture, net)).score
     expected = np.sqrt((activations(net, picture, "block1") ** 2).mean())
     assert float(score[0]) == pytest.approx(expected, rel=1e-4)
     with pytest.raises(InputError, match="multiples of 8, got 30x32"):
-        LayerGoal(net, "block1").measure(net, picture[:, :32, :30])
+        LayerTarget(net, "block1").measure(Observed(picture[:, :32, :30], net))
 
 
 @pytest.mark.parametrize("layer", ["stem", "block2:3", "logits:0"])
 def test_gradients_of_a_layer_climb(net, images, layer):
-    goal = LayerGoal(net, layer, None)
+    target = LayerTarget(net, layer, None)
 
     def total(x):
-        return goal.measure(net, x).value.sum()
+        return target.measure(Observed(x, net)).value.sum()
 
     gradient = jax.grad(total)(images)
     assert np.isfinite(gradient).all()
@@ -95,15 +98,17 @@ def test_gradients_of_a_layer_climb(net, images, layer):
 
 
 def test_gradients_of_a_guide_that_is_reached_are_finite(net, images):
-    goal = LayerGoal(net, "block1", guide=np.asarray(images[0]))
-    gradient = jax.grad(lambda x: goal.measure(net, x).value.sum())(images[:1])
+    target = LayerTarget(net, "block1", guide=np.asarray(images[0]))
+    gradient = jax.grad(lambda x: target.measure(Observed(x, net)).value.sum())(images[:1])
     assert np.isfinite(gradient).all()
 
 
-def measured_shape(net, goal, images):
+def measured_shape(net, target, images):
     """Of a network that may have no weights."""
     graph, weights = nnx.split(net)
-    measure = jax.eval_shape(lambda w, x: goal.measure(nnx.merge(graph, w), x), weights, images)
+    measure = jax.eval_shape(
+        lambda w, x: target.measure(Observed(x, nnx.merge(graph, w))), weights, images
+    )
     return measure.score.shape
 
 
@@ -113,16 +118,16 @@ def test_every_network_names_its_layers(build):
     shapes = layer_shapes(net)
     assert shapes["logits"] == (len(net.classes),)
     for name, shape in shapes.items():
-        goal = LayerGoal(net, f"{name}:{shape[-1] - 1}")
+        target = LayerTarget(net, f"{name}:{shape[-1] - 1}")
         picture = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-        assert measured_shape(net, goal, picture) == (2,)
+        assert measured_shape(net, target, picture) == (2,)
 
 
 def test_too_small_a_picture_for_a_layer_is_refused():
     net = nnx.eval_shape(lambda: SqueezeNet(rngs=nnx.Rngs(0)))
-    goal = LayerGoal(net, "features.12")
+    target = LayerTarget(net, "features.12")
     with pytest.raises(InputError, match=r"3x3 are too small for layer features\.12"):
-        measured_shape(net, goal, jnp.zeros((1, 3, 3, 3)))
+        measured_shape(net, target, jnp.zeros((1, 3, 3, 3)))
 
 
 MISTAKES = {
@@ -139,30 +144,33 @@ MISTAKES = {
 @pytest.mark.parametrize("layer", MISTAKES)
 def test_layers_that_do_not_exist(net, layer):
     with pytest.raises(InputError) as error:
-        LayerGoal(net, layer)
+        LayerTarget(net, layer)
     assert MISTAKES[layer] in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_layer_takes_the_place_of_a_target(net):
-    assert chosen_goal(net, ("crab", "26")).targets == (26,)
-    assert isinstance(chosen_goal(net, ("crab",), "block2:3"), LayerGoal)
-    assert chosen_goal(net, ("crab",), "block2:3").channel == 3
+    assert choose_target(net, ("crab", "26")).indices == (26,)
+    assert isinstance(choose_target(net, ("crab",), "block2:3"), LayerTarget)
+    assert choose_target(net, ("crab",), "block2:3").channel == 3
 
 
 def test_scores_for_people(net):
-    assert ClassGoal(net, (26,)).text(0.99123) == "99.12 %"
-    assert LayerGoal(net, "block2").text(1.23456) == "1.235"
+    assert ClassTarget(net.vocabulary, (26,)).text(0.99123) == "99.12 %"
+    assert LayerTarget(net, "block2").text(1.23456) == "1.235"
 
 
 def test_layers_as_an_objective(net, images):
-    goal = LayerGoal(net, "logits:26")
-    value, score = goal.measure(net, images)
+    target = LayerTarget(net, "logits:26")
+    value, score = target.measure(Observed(images, net))
     for scale, expected in (("log_odds", value), ("probability", score)):
         config = ObjectiveConfig(scale=scale, class_weight=2.0)
-        fitness, metrics = assess(images, net, goal, config)
-        np.testing.assert_allclose(fitness, 2 * np.asarray(expected), rtol=1e-5)
-        np.testing.assert_array_equal(metrics.score, score)
-        np.testing.assert_array_equal(metrics.value, value)
-        broken, _ = assess(images.at[0].set(np.nan), net, goal, config)
-        assert float(broken[0]) == REJECTED  # 0 would beat negative scores
+        objective = build_objective(config, target)
+        evaluation = objective(Observed(images, net))
+        metrics = evaluation.metrics
+        np.testing.assert_allclose(evaluation.fitness, 2 * np.asarray(expected), rtol=1e-5)
+        np.testing.assert_array_equal(metrics["score"], score)
+        np.testing.assert_array_equal(metrics["value"], value)
+        broken = objective(Observed(images.at[0].set(np.nan), net))
+        assert not broken.valid[0]
+        assert float(broken.fitness[0]) == -np.inf  # 0 would beat negative scores

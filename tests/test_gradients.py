@@ -17,8 +17,8 @@ from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quatern
 from evojax_art.language.photographs import Pyramid, pyramid, sample
 from evojax_art.language.program import encode, free_constants, take
 from evojax_art.nets.weights import load_net
-from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.objective.evaluator import Judge
+from evojax_art.objective.evaluator import Evaluator
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.drawing import draw, raster_points, traced
 from evojax_art.render.batch import render
 from evojax_art.render.look import Look, Raster, RasterConfig
@@ -194,10 +194,8 @@ def test_gradient_of_the_objective_against_central_differences(in_jax, optimised
         for _, part in nnx.iter_graph(net):
             if isinstance(part, nnx.Module) and hasattr(part, "dtype"):
                 part.dtype = jnp.float64  # type: ignore[attr-defined]
-        judge = Judge(net, (26,), ObjectiveConfig(tv_weight=1.0), RasterConfig(samples=1))
-        at = Coordinates(
-            *(t.astype(jnp.float64) for t in raster_points(judge.raster, judge.look.z))
-        )
+        evaluator = Evaluator(net, (26,), ObjectiveConfig(tv_weight=1.0), RasterConfig(samples=1))
+        at = Coordinates(*(t.astype(jnp.float64) for t in raster_points(evaluator.raster, 0.0)))
         free = take(free_constants(population), chosen)
         is_free = (free.opcode == CONSTANT)[..., None]
         constants = free.constant.astype(jnp.float64)
@@ -205,8 +203,8 @@ def test_gradient_of_the_objective_against_central_differences(in_jax, optimised
 
         @jax.jit
         def values(constants):
-            pictures = draw(free._replace(constant=constants), judge.look, judge.raster, at)
-            return judge.slope(pictures, judge.fixed)
+            pictures = draw(free._replace(constant=constants), evaluator.look, evaluator.raster, at)
+            return evaluator.smooth_fitness(pictures, evaluator.params)
 
         gradient = jax.jit(jax.grad(lambda constants: values(constants).sum()))(constants)
         ours = np.asarray((gradient * along).sum((1, 2)))

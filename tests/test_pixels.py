@@ -11,7 +11,9 @@ from skimage.restoration import denoise_tv_chambolle
 
 import evojax_art as ea
 from evojax_art.nets.squeezenet import SqueezeNet
-from evojax_art.objective.goals import ClassGoal, LayerGoal, Measure
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.layers import LayerTarget
+from evojax_art.objective.terms import Measure
 from evojax_art.refine import pixels, views
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, polish_pixels
 from evojax_art.runtime.errors import InputError
@@ -38,7 +40,7 @@ def test_a_class_is_climbed_within_the_gate(net):
     crab = net.classes.index("crab")
     start, told = photograph("cat", 64), []
     outcome = polish_pixels(
-        start, net, ClassGoal(net, (crab,)), QUICK, jax.random.key(0), lambda *t: told.append(t)
+        start, net, ClassTarget(net, (crab,)), QUICK, jax.random.key(0), lambda *t: told.append(t)
     )
     before, after = (
         float(net.probabilities(jnp.asarray(picture[None]))[0, crab])
@@ -57,9 +59,9 @@ def test_a_class_is_climbed_within_the_gate(net):
 
 
 def test_same_key_same_outcome(tiny_net):
-    goal = ClassGoal(tiny_net, (0,))
+    target = ClassTarget(tiny_net.vocabulary, (0,))
     outcomes = [
-        polish_pixels(photograph(), tiny_net, goal, QUICK, jax.random.key(n)).picture
+        polish_pixels(photograph(), tiny_net, target, QUICK, jax.random.key(n)).picture
         for n in (1, 1, 2)
     ]
     np.testing.assert_array_equal(outcomes[0], outcomes[1])
@@ -68,8 +70,8 @@ def test_same_key_same_outcome(tiny_net):
 
 def test_layers_and_guides_are_climbed(tiny_net):
     start, guide = photograph("cat", 64), photograph("astronaut", 48)
-    for goal in (LayerGoal(tiny_net, "squares:1"), LayerGoal(tiny_net, "squares", guide)):
-        outcome = polish_pixels(start, tiny_net, goal, QUICK, jax.random.key(0))
+    for target in (LayerTarget(tiny_net, "squares:1"), LayerTarget(tiny_net, "squares", guide)):
+        outcome = polish_pixels(start, tiny_net, target, QUICK, jax.random.key(0))
         assert outcome.value > outcome.start_value + 0.1
     # What is made like the guide is nearer to it.
     like = np.asarray(Image.fromarray((guide * 255).astype(np.uint8)).resize((64, 64))) / 255
@@ -83,25 +85,25 @@ def test_imagenets_network_is_climbed_as_well():
     outcome = polish_pixels(
         photograph("cat", 64),
         net,
-        LayerGoal(net, "features.6"),
+        LayerTarget(net, "features.6"),
         PixelsConfig(octaves=1, steps=4),
         jax.random.key(0),
     )
     assert outcome.value > outcome.start_value
 
 
-class _Never(ClassGoal):
+class _Never(ClassTarget):
     """Steps uphill lead downhill: the gradient has the wrong sign."""
 
-    def measure(self, net, images):
-        value, score = super().measure(net, images)
+    def measure(self, observed):
+        value, score = super().measure(observed)
         return Measure(value - 2 * (value - jax.lax.stop_gradient(value)), score)
 
 
 def test_what_only_gets_worse_is_not_kept(tiny_net):
     start = photograph()
-    goal = _Never(tiny_net, (0,))
-    outcome = polish_pixels(start, tiny_net, goal, QUICK, jax.random.key(0))
+    target = _Never(tiny_net.vocabulary, (0,))
+    outcome = polish_pixels(start, tiny_net, target, QUICK, jax.random.key(0))
     assert outcome.value == outcome.start_value
     np.testing.assert_array_equal(outcome.picture, start)
 
@@ -117,7 +119,7 @@ def test_the_gate_holds_where_steps_are_wild(tiny_net, gate):
     assert outcome.value > outcome.start_value
 
 
-class _Rough(ClassGoal):
+class _Rough(ClassTarget):
     """Wants every other column bright."""
 
     def measure(self, net, images):
@@ -129,12 +131,12 @@ class _Rough(ClassGoal):
 
 def test_a_start_beyond_the_gate_ends_within_it(tiny_net):
     static = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
-    outcome = polish_pixels(static, tiny_net, ClassGoal(tiny_net, (0,)), QUICK, jax.random.key(0))
+    outcome = polish_pixels(static, tiny_net, ClassTarget(tiny_net, (0,)), QUICK, jax.random.key(0))
     assert outcome.start_noise > 0.05 > outcome.noise
     assert outcome.value >= outcome.start_value
 
 
-class _Linear(LayerGoal):
+class _Linear(LayerTarget):
     """A layer's plain mean, so that a mean of tiles is that of the whole but for their seams."""
 
     def measure(self, net, images):
@@ -218,7 +220,7 @@ def test_settings_are_checked(name, value):
 
 
 def test_pictures_are_checked(tiny_net):
-    goal = ClassGoal(tiny_net, (0,))
+    target = ClassTarget(tiny_net.vocabulary, (0,))
     for picture in (np.zeros((8, 64, 3)), np.full((64, 64, 3), np.nan)):
         with pytest.raises(InputError, match="16x16"):
-            polish_pixels(picture, tiny_net, goal, QUICK, jax.random.key(0))
+            polish_pixels(picture, tiny_net, target, QUICK, jax.random.key(0))

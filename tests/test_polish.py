@@ -12,8 +12,8 @@ from evojax_art.artwork.picture import read_png_text
 from evojax_art.cli.main import main
 from evojax_art.language.formula import parse, to_text
 from evojax_art.language.program import decode, encode, free_constants, take
-from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.objective.evaluator import Judge
+from evojax_art.objective.evaluator import Evaluator
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.ascent import AscentConfig, Climber, displaced, scattered
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
 from evojax_art.refine.drawing import moved, raster_points
@@ -28,33 +28,33 @@ FORMULA = "( exp ( * x_iy_jx_ky ( q 0.7 0.2 -0.4 0.5 ) ) )"
 SHORT = AscentConfig(steps=12, check_every=4)
 
 
-def judge_of(net, **objective) -> Judge:
-    return Judge(net, (0,), ObjectiveConfig(**objective), RasterConfig(size=12, samples=1))
+def evaluator_of(net, **objective) -> Evaluator:
+    return Evaluator(net, (0,), ObjectiveConfig(**objective), RasterConfig(size=12, samples=1))
 
 
-def fitness_of(judge: Judge, formula) -> float:
+def fitness_of(evaluator: Evaluator, formula) -> float:
     population = encode([formula])
-    return float(judge.assess(judge.draw(population, judge.fixed), judge.fixed)[0][0])
+    return float(evaluator.evaluate(population, evaluator.params).fitness[0])
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "lbfgs"}], ids=["adam", "lbfgs"])
 def test_a_formula_gets_better_and_stays_a_line_of_text(tiny_net, settings):
-    judge = judge_of(tiny_net)
+    evaluator = evaluator_of(tiny_net)
     config = PolishConfig(restarts=2, climb=replace(SHORT, **settings))
     start = parse(FORMULA)
-    result = FormulaPolisher(judge, config)(start, jax.random.key(0))
-    assert result.start.fitness == pytest.approx(fitness_of(judge, start), abs=1e-5)
+    result = FormulaPolisher(evaluator, config)(start, jax.random.key(0))
+    assert result.start.fitness == pytest.approx(fitness_of(evaluator, start), abs=1e-5)
     assert result.best.fitness > result.start.fitness + 0.01
     again = parse(to_text(result.best.expression))
     assert again == result.best.expression
-    assert fitness_of(judge, again) == pytest.approx(result.best.fitness, abs=1e-4)
+    assert fitness_of(evaluator, again) == pytest.approx(result.best.fitness, abs=1e-4)
     assert [node.op for node in again.postfix] == [node.op for node in start.postfix]
 
 
 def test_tracing_climbs_as_well(tiny_net):
     config = PolishConfig(restarts=1, climb=replace(SHORT, coarse=0.0))
     both = [
-        FormulaPolisher(judge_of(tiny_net), replace(config, gradient=gradient))(
+        FormulaPolisher(evaluator_of(tiny_net), replace(config, gradient=gradient))(
             parse(FORMULA), jax.random.key(0)
         ).best.fitness
         for gradient in ("reverse", "trace")
@@ -63,7 +63,7 @@ def test_tracing_climbs_as_well(tiny_net):
 
 
 def test_named_constants_move_too(tiny_net):
-    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(restarts=2, climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=2, climb=SHORT))
     result = polisher(parse("( + ( * x_iy j ) golden )"), jax.random.key(0))
     assert result.num_constants == 2
     assert "golden" not in to_text(result.best.expression)
@@ -72,23 +72,25 @@ def test_named_constants_move_too(tiny_net):
 
 def test_what_cannot_get_better_stays_as_it_was(tiny_net):
     """Where the objective is flat, named constants keep their names."""
-    judge = judge_of(tiny_net, class_weight=0.0)
+    evaluator = evaluator_of(tiny_net, class_weight=0.0)
     start = parse("( * x_iy j )")
-    result = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))(start, jax.random.key(0))
+    result = FormulaPolisher(evaluator, PolishConfig(restarts=2, climb=SHORT))(
+        start, jax.random.key(0)
+    )
     assert result.best.expression == start
     assert result.best.fitness == result.start.fitness
 
 
 def test_copies_behind_the_best_start_again_near_it(tiny_net):
-    judge = judge_of(tiny_net)
-    climber = Climber(judge, SHORT)
+    evaluator = evaluator_of(tiny_net)
+    climber = Climber(evaluator, SHORT)
     copies = scattered(
         jax.random.key(0), take(free_constants(encode([FORMULA], 32)), jnp.int32(0)), 4, 1.0
     )
-    judged = judge.judge(copies, judge.fixed)
-    state = climber.init(copies, judged)
-    state = state._replace(offset=state.offset + 0.5, fitness=jnp.array([0.0, 1.0, 3.0, 2.0]))
-    where = (jnp.array([0.0, 1.0, 3.0, 2.0]), judged[1])  # the third is the best, where it is
+    where = evaluator.evaluate(copies, evaluator.params)
+    where = where._replace(fitness=jnp.array([0.0, 1.0, 3.0, 2.0]))  # the third is the best
+    state = climber.init(copies, where)
+    state = state._replace(offset=state.offset + 0.5)
     again = climber.restart(state, where, jax.random.key(1), 0.5)
     start, best = np.asarray(again.start.constant), np.asarray(copies.constant[2])
     np.testing.assert_array_equal(start[0], best)
@@ -99,16 +101,16 @@ def test_copies_behind_the_best_start_again_near_it(tiny_net):
     np.testing.assert_array_equal(start[2], best)
     stays = np.array([False, False, True, False])[:, None, None]
     np.testing.assert_array_equal(again.offset, np.where(stays, state.offset, 0))
-    np.testing.assert_array_equal(again.fitness, state.fitness)
+    np.testing.assert_array_equal(again.evaluation.fitness, state.evaluation.fitness)
     np.testing.assert_array_equal(again.best.constant, state.best.constant)
 
 
 def test_what_the_gradient_does_not_see_is_found_by_starting_again(tiny_net):
     start = parse("( floor ( + ( * x_iy ( q 4 1 0 0 ) ) ( q 0.4 0.4 0.4 0.4 ) ) )")
-    judge = judge_of(tiny_net)
-    alone = FormulaPolisher(judge, PolishConfig(restarts=1, climb=SHORT))
+    evaluator = evaluator_of(tiny_net)
+    alone = FormulaPolisher(evaluator, PolishConfig(restarts=1, climb=SHORT))
     assert alone(start, jax.random.key(0)).best.expression == start
-    several = FormulaPolisher(judge, PolishConfig(restarts=2, climb=SHORT))
+    several = FormulaPolisher(evaluator, PolishConfig(restarts=2, climb=SHORT))
     result = several(start, jax.random.key(0))
     assert result.best.fitness > result.start.fitness + 0.01
 
@@ -120,7 +122,7 @@ def test_early_end_keeps_the_best(tiny_net):
         shares.append(share)
         return False
 
-    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(restarts=1, climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=1, climb=SHORT))
     result = polisher(parse(FORMULA), jax.random.key(0), stop)
     assert len(shares) == 1
     assert result.steps < SHORT.steps
@@ -135,10 +137,12 @@ def test_lifting_changes_nothing_yet():
 
 
 def test_no_constants(tiny_net):
-    polisher = FormulaPolisher(judge_of(tiny_net), PolishConfig(climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(climb=SHORT))
     with pytest.raises(InputError, match="--lift"):
         polisher(parse("( exp x_iy )"), jax.random.key(0))
-    lifting = FormulaPolisher(judge_of(tiny_net), PolishConfig(lift=True, restarts=2, climb=SHORT))
+    lifting = FormulaPolisher(
+        evaluator_of(tiny_net), PolishConfig(lift=True, restarts=2, climb=SHORT)
+    )
     result = lifting(parse("( exp x_iy )"), jax.random.key(0))
     assert result.best.fitness > result.start.fitness
 
@@ -167,12 +171,12 @@ def test_cameras():
 
 
 def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
-    judge = judge_of(tiny_net)
+    evaluator = evaluator_of(tiny_net)
     evolution = Evolution(
         Genetic(population=8, offspring=8),
         tiny_net,
-        judge.goal,
-        judge.objective,
+        evaluator.target,
+        ObjectiveConfig(),
         RasterConfig(size=12, samples=1),
         max_length=32,
         polish=MemeticConfig(every=2, top=3, steps=4),
@@ -181,19 +185,25 @@ def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
     state, first = evolution.step(state)
     state, second = evolution.step(state)
     assert second.best_fitness >= first.best_fitness
-    exact = evolution.assess(state.algorithm.population)[0]
-    held = np.asarray(state.algorithm.fitness) > -1e8
-    np.testing.assert_allclose(exact[held], state.algorithm.fitness[held], atol=1e-4)
+    survivors = evolution.algorithm.survivors(state.algorithm)
+    exact = evolution.evaluate(survivors.programs).fitness
+    held = np.isfinite(np.asarray(survivors.fitness))
+    np.testing.assert_allclose(exact[held], survivors.fitness[held], atol=1e-4)
+    born = np.asarray(survivors.birth)
+    assert set(born[:, 0].tolist()) <= {1, 2}
     config = MemeticConfig(top=3, steps=6)
-    polished, (programs, told, _) = jax.jit(
-        lambda state: polish_best(state, judge, judge.fixed, config, jax.random.key(0))
-    )(state.algorithm)
-    gains = np.asarray(polished.fitness - state.algorithm.fitness)
-    assert (gains >= 0).all()
-    assert (gains > 0).sum() <= 3
-    for index, fitness in enumerate(np.asarray(told)):
-        if fitness > -1e8:  # those that got better
-            assert fitness_of(judge, decode(programs)[index]) == pytest.approx(fitness, abs=1e-4)
+    place, programs, evaluation = jax.jit(
+        lambda survivors: polish_best(
+            survivors, evaluator, evaluator.params, config, jax.random.key(0)
+        )
+    )(survivors)
+    valid = np.asarray(evaluation.valid)
+    assert valid.any()
+    gains = np.asarray(evaluation.fitness - survivors.fitness[place])
+    assert (gains[valid] > 0).all()
+    for index in np.flatnonzero(valid):
+        again = fitness_of(evaluator, decode(programs)[index])
+        assert again == pytest.approx(float(evaluation.fitness[index]), abs=1e-4)
 
 
 def test_the_command(tmp_path, monkeypatch, tiny_weights, capsys):

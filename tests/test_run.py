@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import TINY_VOCABULARY, TinyNet, register_tiny
@@ -27,7 +28,8 @@ from evojax_art.language.program import decode, encode, to_expressions
 from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.nets.registry import REGISTRY, weights_path
 from evojax_art.nets.vocabulary import Vocabulary
-from evojax_art.objective.goals import ClassGoal, targets_of
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.target import classes_of
 from evojax_art.render.batch import render
 from evojax_art.runs.config import RunConfig, config_text, parse_flags, read_config
 from evojax_art.runs.evolve import _bind, _seeds
@@ -281,7 +283,7 @@ def test_default_folders_do_not_overwrite_each_other(tiny_weights, tmp_path, mon
 
 def test_all_classes_are_no_target(tiny_net):
     with pytest.raises(InputError, match="all classes"):
-        ClassGoal(tiny_net, targets_of(tiny_net, ("crab", "whale", "goose")))
+        ClassTarget(tiny_net.vocabulary, classes_of(tiny_net, ("crab", "whale", "goose")))
 
 
 @pytest.fixture
@@ -352,7 +354,7 @@ def test_a_run_that_starts_from_a_photograph(tiny_weights, tmp_path, photograph)
     # The population can go on under the same name.
     config = RunConfig(start_from=photograph, seeds=folder / "population.txt", max_length=16)
     bound, name = _bind(config)
-    seeds = _seeds(config, bound.names, name)
+    seeds = _seeds(config, bound.names, name, jax.random.key(0))
     assert decode(seeds, bound.names) == formulas
 
 
@@ -385,5 +387,5 @@ def test_seeds_in_a_picture_bring_their_photographs(tmp_path, photograph):
     assert bound.names == ("SKY", "dune")  # the later flag of a name counts
     assert [source.whole for source in bound.sources] == [True, False]
     assert len(bound.pyramids) == 2
-    seeds = _seeds(config, bound.names, "")
+    seeds = _seeds(config, bound.names, "", jax.random.key(0))
     assert decode(seeds, bound.names) == ["( exp dune )"]

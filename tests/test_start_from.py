@@ -9,8 +9,10 @@ import pytest
 from evojax_art.language.formula import parse
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import decode, encode, is_valid
-from evojax_art.objective.evaluation import ObjectiveConfig, assess, distance
-from evojax_art.objective.goals import ClassGoal
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.nearness import distance
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.render.batch import render
 from evojax_art.search.start_from import leaf_name, variations
 
@@ -94,8 +96,9 @@ def test_leaves_are_named_after_files(file, taken, name):
 
 
 def judged(net, images, near, reference, **rest):
-    goal, config = ClassGoal(net, (0,)), ObjectiveConfig(near=near, **rest)
-    fitness_fn = jax.jit(lambda x, wanted: assess(x, net, goal, config, reference=wanted)[0])
+    target, config = ClassTarget(net.vocabulary, (0,)), ObjectiveConfig(near=near, **rest)
+    objective = build_objective(config, target)
+    fitness_fn = jax.jit(lambda x, wanted: objective(Observed(x, net, wanted)).fitness)
     return np.asarray(fitness_fn(images, reference))
 
 
@@ -129,12 +132,13 @@ def test_composition_counts_and_detail_does_not():
 def test_the_term_has_a_gradient(tiny_net):
     images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3))
     reference = images[-1]
-    goal, config = ClassGoal(tiny_net, (0,)), ObjectiveConfig(near=1e4)
+    target, config = ClassTarget(tiny_net.vocabulary, (0,)), ObjectiveConfig(near=1e4)
+    objective = build_objective(config, target)
 
     @jax.jit
     def fitness_and_slope(x):
         def total(x):
-            fitness = assess(x, tiny_net, goal, config, reference=reference)[0]
+            fitness = objective(Observed(x, tiny_net, reference)).fitness
             return fitness.sum(), fitness
 
         (_, fitness), slope = jax.value_and_grad(total, has_aux=True)(x)

@@ -21,7 +21,7 @@ from evojax_art.benchmark.work import work_of_noise, work_of_rendering
 from evojax_art.interpreter.api import Implementation, lower_all
 from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Classifier
-from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.batch import render
 from evojax_art.render.look import RasterConfig

@@ -10,8 +10,8 @@ from evojax_art.benchmark.parts import Subject
 from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.ops import CONSTANT
 from evojax_art.language.program import Program, free_constants, take, to_expressions
-from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.objective.evaluator import Judge
+from evojax_art.objective.evaluator import Evaluator
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState
 from evojax_art.refine.drawing import ValueFn, traced
 from evojax_art.render.look import RasterConfig
@@ -42,18 +42,18 @@ def polishing(subject: Subject) -> Iterator[Job]:
 
 
 def _job(subject: Subject, part: str, population: Program, value_fn: ValueFn) -> Job:
-    judge = Judge(
+    evaluator = Evaluator(
         subject.net,
         (0,),
         ObjectiveConfig(tv_weight=1.0),
         RasterConfig(size=subject.size, samples=subject.samples),
     )
-    climber = Climber(judge, AscentConfig(steps=_STEPS), value_fn)
-    state = climber.init(population, jax.jit(judge.judge)(population, judge.fixed))
-    step_fn = jax.jit(lambda state, fixed, key: climber.climb(state, fixed, key, _STEPS, False))
+    climber = Climber(evaluator, AscentConfig(steps=_STEPS), value_fn)
+    state = climber.init(population, jax.jit(evaluator.evaluate)(population, evaluator.params))
+    step_fn = jax.jit(lambda state, params, key: climber.climb(state, params, key, _STEPS, False))
 
     def arguments_fn() -> tuple[ClimbState, object, jax.Array]:
-        return state, judge.fixed, subject.key
+        return state, evaluator.params, subject.key
 
     count = _STEPS * len(population.length)
     batch = Batch(arguments_fn=arguments_fn, formulas=count)

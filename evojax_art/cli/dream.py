@@ -12,7 +12,7 @@ from rich.console import Console
 
 from evojax_art.cli.start import read_start
 from evojax_art.cli.video import usual_kind
-from evojax_art.objective.goals import Goal
+from evojax_art.objective.terms import Target
 from evojax_art.runs.config import parse_flags
 from evojax_art.runs.dream import DreamConfig, Dreamer
 from evojax_art.runs.dream_folder import DreamFolder
@@ -56,8 +56,8 @@ def dream(flags: list[str]) -> None:
     command = parse_flags(DreamCommand, flags, "evojax-art dream")
     config = command.dream
     keep_compiled()
-    net, goal = config.load()
-    dreamer = Dreamer(config, net, goal)
+    net, target = config.load()
+    dreamer = Dreamer(config, net, target)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)
     video = usual_kind("dream") if command.video == "auto" else command.video
@@ -66,7 +66,7 @@ def dream(flags: list[str]) -> None:
     start = None if len(folder) else read_start(command.start, config.size)
     console = Console(stderr=True, highlight=False)
     if len(folder) < command.frames:
-        _make(command.frames, folder, dreamer, goal, start, console)
+        _make(command.frames, folder, dreamer, target, start, console)
     written = folder.finish(video, command.fps)
     noises = folder.noises()
     missing = "" if len(noises) >= command.frames else "; the same command goes on from here"
@@ -78,7 +78,7 @@ def _make(
     count: int,
     folder: DreamFolder,
     dreamer: Dreamer,
-    goal: Goal,
+    target: Target,
     start: UInt8[np.ndarray, "H W 3"] | None,
     console: Console,
 ) -> None:
@@ -100,7 +100,7 @@ def _make(
                 made += 1
             done = _BAR * (number + 1) // count
             parts = [f"{'━' * done}{'─' * (_BAR - done)} frame {number + 1} of {count}"]
-            parts += [f"{goal.name:.30} {goal.text(frame.score)}", f"noise {frame.noise:.3f}"]
+            parts += [f"{target.name:.30} {target.text(frame.score)}", f"noise {frame.noise:.3f}"]
             if made and number:
                 each = (time.monotonic() - began) / made
                 left = round(each * (count - number - 1))

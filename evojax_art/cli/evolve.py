@@ -1,5 +1,6 @@
 """`evojax-art evolve`."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -33,12 +34,15 @@ def evolve(flags: list[str]) -> None:
     keep_compiled()
     outcome = run(config)
     print(f"stopped: {outcome.reason}, {outcome.seconds:.0f} s")
+    if not outcome.records:
+        print(f"no formula was valid: see objective.noise_gate\nfolder: {outcome.folder}")
+        return
     best = outcome.records[-1]
-    unseen = "" if config.layer else lookup(config.net).unseen
-    opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %" if unseen else ""
+    unseen = lookup(config.net).unseen
+    opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %"
     print(
-        f"best: {outcome.goal.text(best.score)} {config.wanted}{opinion}; "
-        f"noise {best.noise:.3f}\n"
+        f"best: {outcome.target.text(best.score)} {config.wanted}"
+        f"{'' if math.isnan(best.unseen) else opinion}; noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"
     )

@@ -20,8 +20,8 @@ from evojax_art.artwork.picture import read_png_text, write_png
 from evojax_art.cli.inputs import Given, output_paths, picture_size, read_all
 from evojax_art.cli.start import read_start
 from evojax_art.language.bindings import Bound, bind_images
-from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.objective.evaluator import Judge
+from evojax_art.objective.evaluator import Evaluator
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
@@ -146,7 +146,7 @@ class _Session:
         self._polishers: dict[tuple, FormulaPolisher] = {}
 
     def job(self, given: Given, bound: Bound) -> _Job:
-        """As flags say, else as its picture does; that network and goal are there."""
+        """As flags say, else as its picture does; that network and target are there."""
         scene, default = self._command.scene, RasterConfig()
         look = asdict(given.look)
         unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
@@ -181,12 +181,12 @@ class _Session:
         return results
 
     def _polished(self, title: str, job: _Job, key: Key[Array, ""], interrupted: Flag) -> Polished:
-        _, goal = self._loaded(job.wish)
+        _, target = self._loaded(job.wish)
         polisher = self._polisher(job)
         with StatusLine(self._console, f"{title}: compiling ...") as status:
 
             def progress(share: float, score: float) -> bool:
-                status.show(f"{title}: {100 * share:.0f} %, {goal.text(score)} {job.wish.wanted}")
+                status.show(f"{title}: {100 * share:.0f} %, {target.text(score)} {job.wish.wanted}")
                 return not interrupted.is_set()
 
             return polisher(job.given.expression, key, progress)
@@ -194,17 +194,19 @@ class _Session:
     def _polisher(self, job: _Job) -> FormulaPolisher:
         known = (job.wish, job.scene, job.bound.sources)
         if known not in self._polishers:
-            command, (net, goal) = self._command, self._loaded(job.wish)
-            judge = Judge(net, goal, command.objective, job.scene, images=job.bound.pyramids)
-            self._polishers[known] = FormulaPolisher(judge, command.polish, job.bound.names)
+            command, (net, target) = self._command, self._loaded(job.wish)
+            evaluator = Evaluator(
+                net, target, command.objective, job.scene, photographs=job.bound.pyramids
+            )
+            self._polishers[known] = FormulaPolisher(evaluator, command.polish, job.bound.names)
         return self._polishers[known]
 
     def _tell(self, title: str, job: _Job, result: Polished) -> None:
         start, best = result.start, result.best
-        _, goal = self._loaded(job.wish)
+        _, target = self._loaded(job.wish)
         each = 1000 * result.seconds / max(1, result.steps)
         self._console.print(
-            f"{title}: {goal.text(start.score)} -> {goal.text(best.score)} {job.wish.wanted} "
+            f"{title}: {target.text(start.score)} -> {target.text(best.score)} {job.wish.wanted} "
             f"(value {start.value:.3f} -> {best.value:.3f}), {result.num_constants} constants, "
             f"compiling {result.compile_seconds:.1f} s, {result.steps} steps, {each:.1f} ms each",
             markup=False,
@@ -242,8 +244,8 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     start = read_start(given, command.size)
     is_png = Path(given).suffix.lower() == ".png"
     wish = command.wish(read_png_text(Path(given)) if is_png else {})
-    net, goal = wish.load()
-    polisher = PixelPolisher(net, goal, command.pixel)
+    net, target = wish.load()
+    polisher = PixelPolisher(net, target, command.pixel)
     with StatusLine(console, "compiling, once for each octave ...") as status:
 
         def progress(share: float, value: float) -> None:
@@ -263,7 +265,7 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     }
     write_png(out, to_bytes(result.picture), text)
     console.print(
-        f"{goal.text(result.start_score)} -> {goal.text(result.score)} {wish.wanted} (value "
+        f"{target.text(result.start_score)} -> {target.text(result.score)} {wish.wanted} (value "
         f"{result.start_value:.3f} -> {result.value:.3f}), noise {result.start_noise:.3f} -> "
         f"{result.noise:.3f}, compiling {result.compile_seconds:.1f} s, {result.seconds:.1f} s",
         markup=False,

@@ -199,8 +199,8 @@ def is_valid(program: Program) -> Bool[Array, ""]:
     )
 
 
-def take(population: Program, index: Int[Array, "..."] | np.ndarray) -> Program:
-    """The individuals at `index` (an integer or an array of them)."""
+def take(population: T, index: Int[Array, "..."] | np.ndarray) -> T:
+    """The individuals at `index`: an integer, or an array of them; of any tree of arrays."""
     return jax.tree.map(lambda field: field[index], population)
 
 

@@ -1,121 +1,105 @@
-"""What a population is bred for: weighted terms of its pictures, one fitness per individual."""
+"""What an evaluation finds out, and the objective that composes it of terms.
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+One rule for what may not win: an individual that is not `valid` has fitness -inf, so it loses every
+comparison. Not valid is one whose fitness would not be finite, and one that a constraint refuses.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from evojax_art.nets.base import Classifier
-from evojax_art.objective import tv as naturalness
-from evojax_art.objective.goals import ClassGoal, Goal
-from evojax_art.runtime.errors import InputError
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.terms import Constraint, Term
 
-REJECTED = -1e9  # fitness of what may never win: beyond the gate, or not finite
-_COARSE = 8  # pixels to a side of what is compared with a photograph
+_COARSE = 4  # fields to a side of an appearance,
+APPEARANCE = 3 * _COARSE**2  # which is so many numbers
 
 
-class Metrics(NamedTuple):
-    """What is known of each individual besides its fitness.
+class Evaluation(NamedTuple):
+    """What is known of P individuals; without the axis P, of one.
 
     Attributes:
-        score: the goal's, for classes their probability together, in [0, 1].
-        value: the goal's, for classes the log-odds of that.
-        tv: total variation, see `naturalness.total_variation`.
-        noise: the 2015 noise measure; NaN where the gate did not need it.
+        fitness: higher is better; -inf where not valid, else finite.
+        valid: whether it may win.
+        metrics: what terms and constraints found out, by name. Classes and layers give `score`, as
+            people read it, and `value`, the same on a logarithmic scale; `tv` is the total
+            variation, `noise` the measure of 2015, NaN where nobody needed it.
+        appearance: the pictures' mean colours in 4 by 4 fields; those of equal pictures are equal
+            but for rounding.
+        descriptors: where in a space of D behaviours a picture lies; None where nobody asked.
+        scores: log-probabilities of K classes; None where nobody asked.
     """
 
-    score: Float[Array, "P"]
-    value: Float[Array, "P"]
-    tv: Float[Array, "P"]
-    noise: Float[Array, "P"]
+    fitness: Float[Array, "*P"]
+    valid: Bool[Array, "*P"]
+    metrics: dict[str, Float[Array, "*P"]]
+    appearance: Float[Array, "*P 48"]
+    descriptors: Float[Array, "*P D"] | None = None
+    scores: Float[Array, "*P K"] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """How fitness is composed.
+@dataclass(frozen=True)
+class Objective:
+    """Terms that add up to a fitness, and constraints on who may have one.
 
     Attributes:
-        scale: "log_odds" of the score spreads both ends, so that selection still sees a
-            difference between 1e-6 and 1e-5, and between 99 % and 99.9 % (a layer's activations
-            are on a logarithmic scale then); "probability" is the plain score, as in 2015.
-        class_weight: factor of the scaled score, a layer's as well.
-        tv_weight: factor of the total variation, subtracted.
-        near: factor of the distance to the photograph of `start_from`, subtracted: how far colours
-            are apart once both are reduced to 8x8 pixels, 1 for a picture that is all of the
-            photograph's mean colour. Without a photograph it does nothing.
-        noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
-            The measure is iterative and costs as much as the classifier.
+        terms: at least one; their metrics must differ in name.
+        constraints: asked one after the other, each only where its answer matters.
+        descriptor_fn: where pictures lie in a space of behaviours.
+        scores_of: the network whose opinion of every class is wanted, "" for the first; None for
+            none.
     """
 
-    scale: Literal["log_odds", "probability"] = "log_odds"
-    class_weight: float = 1.0
-    tv_weight: float = 0.0
-    near: float = 4.0
-    noise_gate: float = 0.0
+    terms: Sequence[Term]
+    constraints: Sequence[Constraint] = ()
+    descriptor_fn: Callable[[Observed], Float[Array, "P D"]] | None = None
+    scores_of: str | None = None
 
-    def __post_init__(self):
-        for name in ("near", "noise_gate"):
-            if getattr(self, name) < 0:
-                raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
+    def __call__(
+        self, observed: Observed, threshold: Float[Array, ""] | float = -jnp.inf
+    ) -> Evaluation:
+        """Evaluates pictures; traceable, and differentiable as far as its parts are.
 
+        Args:
+            observed: the pictures.
+            threshold: below it a fitness does not matter, so constraints are not asked there.
+        """
+        contributions = [term(observed) for term in self.terms]
+        fitness = jnp.asarray(sum(contribution.fitness for contribution in contributions))
+        metrics = [contribution.metrics for contribution in contributions]
+        valid = jnp.isfinite(fitness)
+        for constraint in self.constraints:
+            matters = valid & (fitness >= threshold)
+            allowed, found = constraint(observed, matters)
+            valid &= allowed | ~matters
+            metrics.append(found)
+        return Evaluation(
+            fitness=jnp.where(valid, fitness, -jnp.inf),
+            valid=valid,
+            metrics=_joined(metrics),
+            appearance=appearance(observed.pictures),
+            descriptors=None if self.descriptor_fn is None else self.descriptor_fn(observed),
+            scores=None if self.scores_of is None else observed.log_probabilities(self.scores_of),
+        )
 
-def assess(
-    images: Float[Array, "P H W 3"],
-    net: Classifier,
-    goal: Goal,
-    config: ObjectiveConfig,
-    threshold: Float[Array, ""] | float = -jnp.inf,
-    reference: Float[Array, "h w 3"] | None = None,
-) -> tuple[Float[Array, "P"], Metrics]:
-    """Fitness and metrics of pictures; traceable, and differentiable without a gate.
-
-    A fitness that is not finite, and one beyond the gate, becomes `REJECTED`, so it never wins.
-    Where fitness is nothing but a probability that is 0, as in 2015.
-
-    Args:
-        images: RGB in [0, 1].
-        net: the judge.
-        goal: what is wanted of it.
-        config: the terms.
-        threshold: below it a fitness does not matter, so the gate's measure, which takes longest,
-            is left out there; its noise is NaN.
-        reference: the picture that `config.near` keeps to, of any size.
-    """
-    value, score = goal.measure(net, images)
-    # A network may have asked for less precision.
-    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-    tv = naturalness.total_variation(images)
-    fitness = config.class_weight * (value if config.scale == "log_odds" else score)
-    fitness -= config.tv_weight * tv
-    rejected = REJECTED
-    if reference is not None and config.near:
-        fitness -= config.near * distance(images, reference)
-    elif config.scale == "probability" and not config.tv_weight and isinstance(goal, ClassGoal):
-        rejected = 0.0
-    if config.noise_gate > 0:
-        matters = fitness >= threshold
-        noise = naturalness.tv_noise(images, matters)
-        fitness = jnp.where(matters & ~(noise < config.noise_gate), rejected, fitness)
-    else:
-        noise = jnp.full_like(tv, jnp.nan)
-    return jnp.where(jnp.isfinite(fitness), fitness, rejected), Metrics(score, value, tv, noise)
+    def smooth(self) -> "Objective":
+        """The same as far as it has a gradient: without constraints, of terms that have one."""
+        terms = tuple(getattr(term, "smooth", term) for term in self.terms)
+        return replace(self, terms=terms, constraints=(), descriptor_fn=None, scores_of=None)
 
 
-def distance(
-    images: Float[Array, "P H W 3"], reference: Float[Array, "h w 3"]
-) -> Float[Array, "P"]:
-    """How far pictures are from another one: 0 where equal, 1 for its mean colour.
-
-    The mean squared difference of colours by their variance (and 0.001), after both are reduced to
-    8x8 pixels: so the composition counts, not the details.
-    """
-    wanted = _coarse(reference)
-    variance = jnp.mean((wanted - jnp.mean(wanted, axis=(0, 1))) ** 2)
-    return jnp.mean((_coarse(images) - wanted) ** 2, axis=(1, 2, 3)) / (variance + 1e-3)
+def appearance(images: Float[Array, "P H W 3"]) -> Float[Array, "P 48"]:
+    """See `Evaluation`."""
+    shape = (images.shape[0], _COARSE, _COARSE, 3)
+    return jax.image.resize(images, shape, "linear", antialias=True).reshape(shape[0], -1)
 
 
-def _coarse(images: Float[Array, "*P H W 3"]) -> Float[Array, "*P 8 8 3"]:
-    shape = (*images.shape[:-3], _COARSE, _COARSE, 3)
-    return jax.image.resize(images, shape, "linear", antialias=True)
+def _joined(metrics: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    names = [name for found in metrics for name in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two parts of an objective have a metric of the same name: {names}")
+    return {name: value for found in metrics for name, value in found.items()}

@@ -1,7 +1,6 @@
-"""From formulas to fitness: pictures are drawn as a scene says and judged by a network."""
+"""From formulas to evaluations: pictures are drawn, networks look at them, terms add up."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,96 +10,114 @@ from jaxtyping import Array, Float
 
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
-from evojax_art.nets.base import Classifier
-from evojax_art.objective.evaluation import Metrics, ObjectiveConfig, assess
-from evojax_art.objective.goals import ClassGoal, Goal
+from evojax_art.nets.base import Network
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.evaluation import Evaluation, Objective
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.settings import ObjectiveConfig, build_objective
+from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import RasterConfig
 
-Judged = tuple[Float[Array, "P"], Metrics]
 
-
-class Fixed(NamedTuple):
-    """What every judgement reads; an argument of compiled code, not a constant in it.
+class Params(NamedTuple):
+    """What every evaluation reads; an argument of compiled code, not a constant in it.
 
     Attributes:
-        weights: of the network.
-        images: pictures that formulas read.
+        weights: of each network.
+        photographs: that formulas read.
         reference: what `objective.near` keeps to, of any size.
     """
 
-    weights: Any
-    images: tuple[Pyramid, ...]
+    weights: Mapping[str, Any]
+    photographs: tuple[Pyramid, ...]
     reference: Float[Array, "h w 3"] | None
 
 
-class Judge:
-    """What turns programs into fitness; its functions are traceable.
+class Evaluator:
+    """What turns programs into evaluations; its functions are traceable.
 
     Args:
-        net: the network.
-        goal: what is wanted of it; indices of classes stand for a `ClassGoal`.
-        objective: how fitness is composed.
-        scene: how pictures are drawn.
-        images: pictures that formulas read, see `images`.
+        nets: the network, or several by name, the first of which is asked by default.
+        target: what is wanted of it; indices of classes stand for a `ClassTarget`.
+        config: the settings of the objective; or an objective, which then knows its target itself.
+        raster: how pictures are drawn.
+        photographs: that formulas read, see `language.photographs`.
         reference: the picture that `objective.near` keeps to, of any size.
 
     Raises:
-        InputError: pictures of a size that the goal's layer cannot take.
+        InputError: pictures of a size that the target's layer cannot take.
     """
 
     def __init__(
         self,
-        net: Classifier,
-        goal: Goal | Sequence[int],
-        objective: ObjectiveConfig,
-        scene: RasterConfig,
+        nets: Network | Mapping[str, Network],
+        target: Target | Sequence[int],
+        config: ObjectiveConfig | Objective,
+        raster: RasterConfig,
         *,
-        images: Sequence[Pyramid] = (),
+        photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
     ):
-        self.goal = ClassGoal(net, goal) if isinstance(goal, Sequence) else goal
-        self.objective = objective
-        self.look, self.raster = scene.look, scene.raster(net.size)
-        self._dtype = getattr(net, "dtype", jnp.float32)  # pictures leave as the network takes them
-        self._graph, weights = nnx.split(net)
-        self.fixed = Fixed(weights, tuple(images), reference)
+        by_name = nets if isinstance(nets, Mapping) else {"": nets}
+        first: Any = next(iter(by_name.values()))
+        if isinstance(target, Sequence):
+            target = ClassTarget(first.vocabulary, target)
+        self.target = target
+        self.look, self.raster = raster.look, raster.raster(first.size)
+        self._objective = (
+            config if isinstance(config, Objective) else build_objective(config, target)
+        )
+        self._dtype = first.dtype  # pictures leave as the network takes them
+        split = {name: nnx.split(net) for name, net in by_name.items()}
+        self._graphs = {name: graph for name, (graph, _) in split.items()}
+        weights = {name: weights for name, (_, weights) in split.items()}
+        self.params = Params(weights, tuple(photographs), reference)
         pictures = jax.ShapeDtypeStruct((1, self.raster.height, self.raster.width, 3), self._dtype)
-        jax.eval_shape(self.assess, pictures, self.fixed)  # refuses what the goal cannot judge
+        jax.eval_shape(self.look_at, pictures, self.params)  # refuses what cannot be judged
 
-    def judge(
+    def evaluate(
         self,
         population: Program,
-        fixed: Fixed,
+        params: Params,
         threshold: Float[Array, ""] | float = -jnp.inf,
-    ) -> Judged:
-        """Fitness and metrics of programs, all at once."""
-        return self.assess(self.draw(population, fixed), fixed, threshold)
+    ) -> Evaluation:
+        """Of P programs, all at once; see `Objective` for the threshold."""
+        return self.look_at(self.draw(population, params), params, threshold)
 
-    def draw(self, population: Program, fixed: Fixed) -> Float[Array, "P H W 3"]:
+    def draw(self, population: Program, params: Params) -> Float[Array, "P H W 3"]:
         """The pictures that are judged."""
         return render_population(
-            population, self.look, self.raster, dtype=self._dtype, images=fixed.images
+            population, self.look, self.raster, dtype=self._dtype, images=params.photographs
         )
 
-    def assess(
+    def unknown(self, population: Program, params: Params) -> Evaluation:
+        """What is known of P programs that are not evaluated: nothing, so they are not valid."""
+        shapes = jax.eval_shape(self.evaluate, population, params)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return nothing._replace(fitness=jnp.full_like(nothing.fitness, -jnp.inf))
+
+    def look_at(
         self,
         images: Float[Array, "P H W 3"],
-        fixed: Fixed,
+        params: Params,
         threshold: Float[Array, ""] | float = -jnp.inf,
-    ) -> Judged:
-        """Fitness and metrics of pictures, see `objective.assess`."""
-        net = nnx.merge(self._graph, fixed.weights)
-        return assess(images, net, self.goal, self.objective, threshold, fixed.reference)
+    ) -> Evaluation:
+        """Evaluates pictures of any size."""
+        return self._objective(self._observed(images, params), threshold)
 
-    def slope(self, images: Float[Array, "P H W 3"], fixed: Fixed) -> Float[Array, "P"]:
-        """Fitness as far as it has a gradient: without the gate, and on the scale of log-odds.
+    def smooth_fitness(self, images: Float[Array, "P H W 3"], params: Params) -> Array:
+        """Fitness [P] as far as it has a gradient; -inf where it is not finite.
 
         Args:
             images: of any size.
-            fixed: as everywhere.
+            params: as everywhere.
         """
-        net = nnx.merge(self._graph, fixed.weights)
-        smooth = replace(self.objective, scale="log_odds", noise_gate=0.0)
         images = images.astype(self._dtype)
-        return assess(images, net, self.goal, smooth, reference=fixed.reference)[0]
+        return self._objective.smooth()(self._observed(images, params)).fitness
+
+    def _observed(self, images: Array, params: Params) -> Observed:
+        nets = {
+            name: nnx.merge(graph, params.weights[name]) for name, graph in self._graphs.items()
+        }
+        return Observed(images, nets, params.reference)

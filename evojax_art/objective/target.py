@@ -1,18 +1,21 @@
 """What commands are asked for: classes or a layer of some network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from evojax_art.language.photographs import read_image
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
-from evojax_art.objective.goals import Goal, chosen_goal
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.layers import LayerTarget
+from evojax_art.objective.terms import Target
 from evojax_art.runtime.errors import InputError
 
 
@@ -94,7 +97,7 @@ class TargetConfig:
             return " ".join(self.target)
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
-    def load(self, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Goal]:
+    def load(self, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Target]:
         """The network, in this arithmetic, and what is wanted of it.
 
         Raises:
@@ -102,4 +105,36 @@ class TargetConfig:
         """
         net = load_net(self.net, self.weights, dtype=dtype)
         guide = None if self.guide is None else read_image(self.guide) / np.float32(255)
-        return net, chosen_goal(net, self.target, self.layer, guide)
+        return net, choose_target(net, self.target, self.layer, guide)
+
+
+def choose_target(
+    net: Classifier,
+    names: Sequence[str],
+    layer: str = "",
+    guide: Float[np.ndarray, "h w 3"] | None = None,
+) -> Target:
+    """The target that a user's words mean.
+
+    Args:
+        net: the network.
+        names: of classes, see `Vocabulary.find`; several are summed.
+        layer: takes their place.
+        guide: for the layer.
+
+    Raises:
+        InputError: no such class or layer; all classes at once.
+    """
+    if layer:
+        return LayerTarget(net, layer, guide)
+    return ClassTarget(net.vocabulary, classes_of(net, names))
+
+
+def classes_of(net: Classifier, queries: Sequence[str]) -> tuple[int, ...]:
+    """The classes that several queries mean together, ascending, each once.
+
+    Raises:
+        InputError: no such class.
+    """
+    found = {index for query in queries for index in net.vocabulary.find(query)}
+    return tuple(sorted(found))

@@ -21,13 +21,14 @@ from jaxtyping import Array, Float, Int, Key
 from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.ops import CONSTANT, Coordinates
 from evojax_art.language.program import Program, select, take
-from evojax_art.objective.evaluation import Metrics
-from evojax_art.objective.evaluator import Fixed, Judge, Judged
+from evojax_art.objective.evaluation import Evaluation
+from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.refine.drawing import ValueFn, draw, moved, raster_points
 from evojax_art.render.look import Raster
 from evojax_art.runtime.errors import InputError
 
 _REACH, _LEAST = 0.3, 0.1
+_WORST = 1e9  # loss of what is not finite, which a line search can compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,7 @@ class ClimbState(NamedTuple):
         offset: from there, of every constant; zero elsewhere.
         optimizer: its state.
         best: the best seen of each by exact evaluation.
-        fitness: of those.
-        metrics: of those.
+        evaluation: of those.
         step: steps taken.
     """
 
@@ -96,8 +96,7 @@ class ClimbState(NamedTuple):
     offset: Float[Array, "P L 4"]
     optimizer: Any
     best: Program
-    fitness: Float[Array, "P"]
-    metrics: Metrics
+    evaluation: Evaluation
     step: Int[Array, ""]
 
 
@@ -105,43 +104,43 @@ class Climber:
     """The functions of a climb, traceable.
 
     Args:
-        judge: of the formulas.
+        evaluator: of the formulas.
         config: how to climb.
         value_fn: how formulas are evaluated with gradients.
     """
 
-    def __init__(self, judge: Judge, config: AscentConfig, value_fn: ValueFn = reverse.interpret):
-        self._judge = judge
+    def __init__(
+        self, evaluator: Evaluator, config: AscentConfig, value_fn: ValueFn = reverse.interpret
+    ):
+        self._evaluator = evaluator
         self._config = config
         self._value_fn = value_fn
 
-    def init(self, population: Program, judged: Judged) -> ClimbState:
-        """The state before the first step; constants must be free, and the population judged."""
+    def init(self, population: Program, evaluation: Evaluation) -> ClimbState:
+        """The state before the first step; constants must be free, and evaluated."""
         offset = jnp.zeros_like(population.constant)
-        fitness, metrics = judged
         return ClimbState(
             start=population,
             offset=offset,
             optimizer=jax.vmap(self._config.transform.init)(offset),
             best=population,
-            fitness=fitness,
-            metrics=metrics,
+            evaluation=evaluation,
             step=jnp.int32(0),
         )
 
     def climb(
-        self, state: ClimbState, fixed: Fixed, key: Key[Array, ""], num_steps: int, coarse: bool
+        self, state: ClimbState, params: Params, key: Key[Array, ""], num_steps: int, coarse: bool
     ) -> ClimbState:
         """Some steps; what they led to is kept by `keep_best`.
 
         Args:
             state: consumed.
-            fixed: of the judge.
+            params: of the evaluator.
             key: of the cameras.
             num_steps: steps.
             coarse: whether on pictures of half the size.
         """
-        config, look, raster = self._config, self._judge.look, self._judge.raster
+        config, look, raster = self._config, self._evaluator.look, self._evaluator.raster
         if coarse:
             raster = replace(raster, height=-(-raster.height // 2), width=-(-raster.width // 2))
         at = raster_points(raster, look.z)
@@ -151,21 +150,21 @@ class Climber:
             calm = 0.0 if config.optimizer == "lbfgs" else 1 - state.step / config.steps
             spans = (config.shift * calm, config.scale * calm, config.turn * calm)
             here = moved(key, at, state.offset.shape[0], *spans)
-            offset, optimizer = advance_fn(state, fixed, raster, here)
+            offset, optimizer = advance_fn(state, params, raster, here)
             return state._replace(offset=offset, optimizer=optimizer, step=state.step + 1), None
 
         return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
 
-    def keep_best(self, state: ClimbState, judged: Judged) -> ClimbState:
-        """The best so far, given what the judge says of where the formulas are (`displaced`)."""
+    def keep_best(self, state: ClimbState, evaluation: Evaluation) -> ClimbState:
+        """The best so far, given the evaluation of where the formulas are (`displaced`)."""
         candidate = displaced(state.start, state.offset)
-        before = (state.best, state.fitness, state.metrics)
-        better = judged[0] > state.fitness
-        best, fitness, metrics = select(better, (candidate, *judged), before)
-        return state._replace(best=best, fitness=fitness, metrics=metrics)
+        better = evaluation.fitness > state.evaluation.fitness
+        before = (state.best, state.evaluation)
+        best, evaluation = select(better, (candidate, evaluation), before)
+        return state._replace(best=best, evaluation=evaluation)
 
     def restart(
-        self, state: ClimbState, judged: Judged, key: Key[Array, ""], spread: float
+        self, state: ClimbState, evaluation: Evaluation, key: Key[Array, ""], spread: float
     ) -> ClimbState:
         """Copies of one formula that are behind the best seen start again near it (`scattered`).
 
@@ -173,12 +172,12 @@ class Climber:
 
         Args:
             state: consumed.
-            judged: what the judge says of where the copies are.
+            evaluation: of where the copies are.
             key: consumed.
             spread: see `scattered`.
         """
-        best = take(state.best, jnp.argmax(state.fitness))
-        behind = judged[0] < jnp.max(state.fitness)
+        best = take(state.best, jnp.argmax(state.evaluation.fitness))
+        behind = evaluation.fitness < jnp.max(state.evaluation.fitness)
         nowhere = jnp.zeros_like(state.offset)
         fresh = scattered(key, best, len(nowhere), spread)
         start, offset, optimizer = select(
@@ -189,23 +188,24 @@ class Climber:
         return state._replace(start=start, offset=offset, optimizer=optimizer)
 
     def _losses(
-        self, start: Program, offset: Float[Array, "P L 4"], fixed: Fixed, raster: Raster, at
+        self, start: Program, offset: Float[Array, "P L 4"], params: Params, raster: Raster, at
     ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
-        look, formulas = self._judge.look, displaced(start, offset)
-        images = draw(formulas, look, raster, at, fixed.images, self._value_fn)
-        return -self._judge.slope(images, fixed)
+        look, formulas = self._evaluator.look, displaced(start, offset)
+        images = draw(formulas, look, raster, at, params.photographs, self._value_fn)
+        fitness = self._evaluator.smooth_fitness(images, params)
+        return jnp.where(jnp.isfinite(fitness), -fitness, _WORST)
 
-    def _adam(self, state: ClimbState, fixed: Fixed, raster: Raster, at: Coordinates):
+    def _adam(self, state: ClimbState, params: Params, raster: Raster, at: Coordinates):
         def total(offset):
-            return jnp.sum(self._losses(state.start, offset, fixed, raster, at))
+            return jnp.sum(self._losses(state.start, offset, params, raster, at))
 
         gradient = jax.grad(total)(state.offset)
         updates: Any
         updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
         return state.offset - self._config.rate(state.step) * updates, optimizer
 
-    def _lbfgs(self, state: ClimbState, fixed: Fixed, raster: Raster, at: Coordinates):
+    def _lbfgs(self, state: ClimbState, params: Params, raster: Raster, at: Coordinates):
         """Formula by formula: each has a line to search."""
         transform = self._config.transform
 
@@ -214,7 +214,7 @@ class Climber:
 
             def loss(offset):
                 alone = jax.tree.map(lambda t: t[None], (start, offset, at))
-                return self._losses(alone[0], alone[1], fixed, raster, alone[2])[0]
+                return self._losses(alone[0], alone[1], params, raster, alone[2])[0]
 
             value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
             updates: Any

@@ -13,7 +13,8 @@ from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.formula import Expression, Node, constant_node
 from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
-from evojax_art.objective.evaluator import Judge, Judged
+from evojax_art.objective.evaluation import Evaluation
+from evojax_art.objective.evaluator import Evaluator
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState, displaced, scattered
 from evojax_art.refine.drawing import traced
 from evojax_art.runtime.errors import InputError
@@ -90,13 +91,13 @@ class FormulaPolisher:
     """Polishes formulas one after the other; what they share is compiled once.
 
     Args:
-        judge: by whom they are measured.
+        evaluator: by whom they are measured.
         config: how.
-        images: names of the pictures that formulas read, as the judge has them.
+        images: names of the pictures that formulas read, as the evaluator has them.
     """
 
-    def __init__(self, judge: Judge, config: PolishConfig, images: tuple[str, ...] = ()):
-        self._judge = judge
+    def __init__(self, evaluator: Evaluator, config: PolishConfig, images: tuple[str, ...] = ()):
+        self._evaluator = evaluator
         self._config = config
         self._images = images
         self._compiled: dict[Any, Any] = {}
@@ -130,14 +131,14 @@ class FormulaPolisher:
             )
         # As many as climb, so that they share compiled code.
         originals = [expression] * self._config.restarts
-        judged = self._judged(encode(originals, capacity, images=self._images))
-        start = _scored(expression, judged, 0)
+        evaluation = self._evaluated(encode(originals, capacity, images=self._images))
+        start = _scored(expression, evaluation, 0)
         state, steps = self._climbed(free, key, start.score, progress_fn)
-        winner = int(jnp.argmax(state.fitness))
+        winner = int(jnp.argmax(state.evaluation.fitness))
         best = start
-        if float(state.fitness[winner]) > start.fitness:
+        if float(state.evaluation.fitness[winner]) > start.fitness:
             polished = to_expressions(take(state.best, jnp.array([winner])), self._images)[0]
-            best = _scored(polished, (state.fitness, state.metrics), winner)
+            best = _scored(polished, state.evaluation, winner)
         return Polished(
             start=start,
             best=best,
@@ -155,31 +156,32 @@ class FormulaPolisher:
         progress_fn: Callable[[float, float], bool],
     ) -> tuple[ClimbState, int]:
         """Where copies of a formula got to, and the steps that it took."""
-        config, fixed = self._config, self._judge.fixed
+        config, params = self._config, self._evaluator.params
         value_fn, which = reverse.interpret, None  # compiled code serves any formula,
         if config.gradient == "trace":  # or one
             (which,) = to_expressions(free, self._images)
             value_fn = traced(which)
-        climber = Climber(self._judge, config.climb, value_fn)
+        climber = Climber(self._evaluator, config.climb, value_fn)
         scatter_key, key = jax.random.split(key)
         program = take(free, jnp.int32(0))
         copies = scattered(scatter_key, program, config.restarts, config.spread)
-        state, steps = climber.init(copies, self._judged(copies)), 0
+        state, steps = climber.init(copies, self._evaluated(copies)), 0
         for steps, coarse, count in _chunks(config.climb):
-            chunk_key = jax.random.fold_in(key, steps)
-            given = (state, fixed, chunk_key)
+            key, climb_key, restart_key = jax.random.split(key, 3)
+            given = (state, params, climb_key)
             state = self._call("climb", climber.climb, given, which, count, coarse)
-            judged = self._judged(displaced(state.start, state.offset))
-            state = climber.keep_best(state, judged)
-            best_score = max(score, float(jnp.max(state.metrics.score)))
+            evaluation = self._evaluated(displaced(state.start, state.offset))
+            state = climber.keep_best(state, evaluation)
+            best_score = max(score, float(jnp.max(state.evaluation.metrics["score"])))
             if not progress_fn(steps / config.climb.steps, best_score):
                 break
-            given = (state, judged, jax.random.fold_in(chunk_key, 0))
+            given = (state, evaluation, restart_key)
             state = self._call("restart", climber.restart, given, None, config.spread)
         return state, steps
 
-    def _judged(self, population: Program) -> Judged:
-        return self._call("judge", self._judge.judge, (population, self._judge.fixed), None)
+    def _evaluated(self, population: Program) -> Evaluation:
+        given = (population, self._evaluator.params)
+        return self._call("evaluate", self._evaluator.evaluate, given, None)
 
     def _call(self, name: str, fn: Callable, given: tuple, which: Any, *static: Any) -> Any:
         """The function's result; compiling it, where that is due, goes to its own account."""
@@ -193,10 +195,11 @@ class FormulaPolisher:
         return self._compiled[known](*given)
 
 
-def _scored(expression: Expression, judged: Judged, index: int) -> Scored:
-    fitness, metrics = jax.device_get(judged)
-    values = (fitness[index], metrics.value[index], metrics.score[index])
-    return Scored(expression, *map(float, values))
+def _scored(expression: Expression, evaluation: Evaluation, index: int) -> Scored:
+    one = jax.device_get(take(evaluation, jnp.int32(index)))
+    return Scored(
+        expression, float(one.fitness), float(one.metrics["value"]), float(one.metrics["score"])
+    )
 
 
 def _chunks(config: AscentConfig):

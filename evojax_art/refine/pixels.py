@@ -32,7 +32,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from evojax_art.nets.base import Classifier
-from evojax_art.objective.goals import Goal, LayerGoal
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.terms import Target
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
 from evojax_art.refine.views import (
     Cut,
@@ -66,7 +67,7 @@ class PixelsConfig:
         momentum: share of the last step that is taken again.
         smoothness: length of a gradient's band over that of the next finer one; larger gives
             larger shapes, below 1 gives static.
-        tv_weight: factor of the total variation, subtracted from the goal's value.
+        tv_weight: factor of the total variation, subtracted from the target's value.
         whole: for classes, the weight of the whole picture; the rest is its windows'.
         jitter: pixels by which the picture is shifted at random, at most.
         tile: longest side that is judged at once where layers are excited; memory grows with it.
@@ -109,9 +110,9 @@ class PixelsOutcome(NamedTuple):
 
     Attributes:
         picture: RGB in [0, 1].
-        start_value: the goal's value of the picture as it was.
+        start_value: the target's value of the picture as it was.
         value: and as it is, never lower.
-        start_score: the goal's score likewise.
+        start_score: the target's score likewise.
         score: likewise.
         start_noise: the 2015 measure likewise.
         noise: below the gate, or no more than the start's.
@@ -136,19 +137,19 @@ ProgressFn = Callable[[float, float], None]
 def polish_pixels(
     picture: Float[Array | np.ndarray, "H W 3"],
     net: Classifier,
-    goal: Goal,
+    target: Target,
     config: PixelsConfig,
     key: Key[Array, ""],
     progress_fn: ProgressFn = lambda share, value: None,
 ) -> PixelsOutcome:
-    """Climbs the goal from a picture.
+    """Climbs the target from a picture.
 
     Same arguments, same outcome, on the same device.
 
     Args:
         picture: RGB in [0, 1], any size from 16x16.
-        net: the judge.
-        goal: what is wanted of it.
+        net: the network that looks.
+        target: what is wanted of it.
         config: how.
         key: consumed.
         progress_fn: called with the share of the steps that are done and what the last one found
@@ -157,7 +158,7 @@ def polish_pixels(
     Raises:
         InputError: a picture that is too small or not finite.
     """
-    return PixelPolisher(net, goal, config)(picture, key, progress_fn)
+    return PixelPolisher(net, target, config)(picture, key, progress_fn)
 
 
 class _Candidate(NamedTuple):
@@ -171,16 +172,17 @@ class PixelPolisher:
     """`polish_pixels` for many pictures: what their sizes need is compiled once.
 
     Args:
-        net: the judge.
-        goal: what is wanted of it.
+        net: the network that looks.
+        target: what is wanted of it.
         config: how.
         onward: the outcome is where the last step led to, even if that is worse than the start: a
             dream goes on.
     """
 
-    def __init__(self, net: Classifier, goal: Goal, config: PixelsConfig, *, onward: bool = False):
-        self._net, self._goal, self._config, self._onward = net, goal, config, onward
-        self._by_layer = isinstance(goal, LayerGoal)
+    def __init__(
+        self, net: Classifier, target: Target, config: PixelsConfig, *, onward: bool = False
+    ):
+        self._net, self._target, self._config, self._onward = net, target, config, onward
         self._graph, self._weights = nnx.split(net)
         self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._compile_seconds = 0.0
@@ -249,12 +251,12 @@ class PixelPolisher:
         return max(best, new, key=rank)
 
     def _candidate(self, picture: Float[Array, "H W 3"]) -> _Candidate:
-        return _Candidate(picture, *self.judge(picture), float(tv_noise(picture[None])[0]))
+        return _Candidate(picture, *self.evaluate(picture), float(tv_noise(picture[None])[0]))
 
-    def judge(self, picture: Float[Array | np.ndarray, "H W 3"]) -> tuple[float, float]:
+    def evaluate(self, picture: Float[Array | np.ndarray, "H W 3"]) -> tuple[float, float]:
         """The goal's value and score of a picture as it is."""
         seen = jnp.asarray(picture, jnp.float32)
-        value, score = self._run("judge", self._judge, self._weights, seen)
+        value, score = self._run("evaluate", self._evaluate, self._weights, seen)
         return float(value), float(score)
 
     def _run(self, name: str, function: Callable, *arguments: Any) -> Any:
@@ -266,15 +268,15 @@ class PixelPolisher:
             self._compile_seconds += time.perf_counter() - began
         return self._compiled[key](*arguments)
 
-    def _judge(self, weights: Any, picture: Float[Array, "H W 3"]) -> tuple[Array, Array]:
+    def _evaluate(self, weights: Any, picture: Float[Array, "H W 3"]) -> tuple[Array, Array]:
         """Value and score of a picture as it is, in tiles where it is too large for its layer."""
         net = nnx.merge(self._graph, weights)
-        if not self._by_layer:
-            measure = self._goal.measure(net, picture[None])
+        if self._target.resizes:
+            measure = self._target.measure(Observed(picture[None], net))
             return measure.value[0], measure.score[0]
         cuts = self._cuts(picture)
         tiles = cut_up(picture, cuts, jnp.array([cut.jitter for cut in cuts]))
-        measures = jax.lax.map(lambda tile: self._goal.measure(net, tile[None]), tiles)
+        measures = jax.lax.map(lambda tile: self._target.measure(Observed(tile[None], net)), tiles)
         return jnp.mean(measures.value), jnp.mean(measures.score)
 
     def _climb(self, weights, base, detail, optimizer, places, begin, end):
@@ -298,7 +300,7 @@ class PixelPolisher:
             return self._views(picture, places), total_variation(picture[None])[0]
 
         def group_value(views, weights):
-            return jnp.sum(weights * self._goal.measure(net, views).value)
+            return jnp.sum(weights * self._target.measure(Observed(views, net)).value)
 
         (views, tv), pull_back = jax.vjp(from_pixels, logits)
         # In groups, one after the other, so that memory does not grow with the picture.
@@ -322,25 +324,23 @@ class PixelPolisher:
         """What is judged: the picture's tiles, and for classes the whole of it, the last."""
         cuts = self._cuts(picture)
         tiles = cut_up(picture, cuts, corner_at(places[0], cuts))
-        if self._by_layer:
+        if not self._target.resizes:
             return tiles
         frame = cut_sides(picture, max(picture.shape), 1, self._config.jitter)
         whole = cut_up(picture, frame, corner_at(places[1], frame))[0]
         return jnp.concatenate([tiles, resized(whole, tiles.shape[1:3])[None]])
 
     def _weights_of(self, count: int) -> Float[Array, "V"]:
-        if self._by_layer:
+        if not self._target.resizes:
             return jnp.full(count, 1 / count)
         whole = self._config.whole
         return jnp.full(count, (1 - whole) / (count - 1)).at[-1].set(whole)
 
     def _cuts(self, picture: Float[Array, "h w 3"]) -> tuple[Cut, Cut]:
         net, config = self._net, self._config
-        if not self._by_layer:
+        if self._target.resizes:
             return cut_sides(picture, _WINDOW * net.size, 1, config.jitter)
-        # A guide's tiles would each be made to look like all of it.
-        whole = isinstance(self._goal, LayerGoal) and self._goal.guide is not None
-        limit = max(picture.shape) if whole else config.tile
+        limit = max(picture.shape) if self._target.sees_whole else config.tile
         return cut_sides(picture, limit, net.multiple, config.jitter)
 
 

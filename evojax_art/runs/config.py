@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 import tomli_w
 import tyro
 
-from evojax_art.objective.evaluation import ObjectiveConfig
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError, suggest

@@ -23,9 +23,9 @@ from evojax_art.language.formula import Expression, parse
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import decode, encode
 from evojax_art.nets.base import Classifier
-from evojax_art.objective.evaluation import ObjectiveConfig
-from evojax_art.objective.goals import Goal
+from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.terms import Target
 from evojax_art.objective.tv import tv_noise
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.refine.views import resized
@@ -50,7 +50,7 @@ class BreedConfig:
         population: survivors.
         generations: of each frame, half as many children in each as there are survivors.
         max_length: longest formula, in nodes.
-        near: factor of the distance to the frame before, subtracted from the goal's value, see
+        near: factor of the distance to the frame before, subtracted from the target's value, see
             `objective`; smaller gives wilder changes.
         polish: how the best climb the gradient in between.
     """
@@ -114,8 +114,8 @@ class Frame(NamedTuple):
 
     Attributes:
         picture: RGB.
-        value: the goal's.
-        score: the goal's.
+        value: the target's.
+        score: the target's.
         noise: the 2015 measure.
         formula: what drew it, from the frame before; empty where its pixels were polished.
     """
@@ -138,17 +138,17 @@ class Dreamer:
     Args:
         config: how.
         net: the network that looks.
-        goal: what it shall see.
+        target: what it shall see.
 
     Raises:
         InputError: a warp that is no formula, or does not read `frame`.
     """
 
-    def __init__(self, config: DreamConfig, net: Classifier, goal: Goal):
+    def __init__(self, config: DreamConfig, net: Classifier, target: Target):
         self._config = config
-        self._net, self._goal = net, goal
+        self._net, self._target = net, target
         self._warp = read_warp(config.warp) if config.warp else None
-        self._polisher = PixelPolisher(net, goal, config.pixels, onward=True)
+        self._polisher = PixelPolisher(net, target, config.pixels, onward=True)
         self._evolution: Evolution | None = None
 
     def first(self, picture: UInt8[np.ndarray, "H W 3"]) -> Frame:
@@ -175,7 +175,7 @@ class Dreamer:
 
     def _frame(self, picture: UInt8[np.ndarray, "H W 3"], formula: str = "") -> Frame:
         seen = jnp.asarray(picture / np.float32(255))
-        value, score = self._polisher.judge(seen)
+        value, score = self._polisher.evaluate(seen)
         return Frame(picture, value, score, float(tv_noise(seen[None])[0]), formula)
 
     def _bred(
@@ -191,7 +191,7 @@ class Dreamer:
         state = evolution.init(init_key, encode(seeds, breed.max_length))
         for _ in range(2 + breed.generations):  # two for the seeds themselves
             state, _ = evolution.step(state)
-        best = decode(jax.tree.map(lambda field: field[None], state.best), (LEAF,))[0]
+        best = decode(jax.tree.map(lambda field: field[None], state.best.program), (LEAF,))[0]
         drawn = _drawn(parse(best, images=(LEAF,)), breed.max_length, picture)
         return within_gate(drawn, self._config.pixels.noise_gate), best
 
@@ -209,11 +209,11 @@ class Dreamer:
             self._evolution = Evolution(
                 Genetic(population=breed.population, offspring=-(-breed.population // 2)),
                 self._net,
-                self._goal,
+                self._target,
                 ObjectiveConfig(near=breed.near),
                 RasterConfig(size=size),
                 max_length=breed.max_length,
-                images=images,
+                photographs=images,
                 reference=reference,
                 polish=breed.polish,
             )

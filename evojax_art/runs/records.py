@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from PIL import Image
 
 from evojax_art.artwork.picture import write_png
@@ -19,13 +19,13 @@ from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import Expression
 from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
-from evojax_art.objective.goals import ClassGoal
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runs.config import RunConfig
+from evojax_art.runs.state import Drawn
 from evojax_art.runtime.files import write_text, written_whole
-from evojax_art.search.generation import Evolution, EvolutionState
+from evojax_art.search.generation import Evolution, Individual
 
 _SHEET_CELLS = 24  # records on the contact sheet
 _SHEET_CELL = 192  # pixels
@@ -37,10 +37,10 @@ class Record:
 
     Attributes:
         path: of its picture.
-        score: the goal's, for classes their probability.
-        value: the same on the goal's own scale, for classes log-odds.
-        unseen: probability of the same classes, by meaning, to a network that nothing was bred for;
-            NaN where there is none.
+        score: the target's, for classes their probability.
+        value: the same on the target's own scale, for classes log-odds.
+        unseen: the score by a network that nothing was bred for; NaN where there is none, or it
+            cannot be asked for this.
         noise: the 2015 measure of its picture.
         generation: that found it.
         formula: what draws it.
@@ -76,33 +76,27 @@ class Records:
         unseen: Classifier | None,
     ):
         self.drawn: list[Record] = []
-        goal, self._unseen_targets = evolution.goal, ()
-        if unseen is not None and isinstance(goal, ClassGoal):
-            self._unseen_targets = goal.vocabulary.match(goal.targets, unseen.vocabulary).indices
-        self.unseen = unseen if self._unseen_targets else None
+        self.unseen = unseen
         self._folder = folder
         self._config = config
         self._evolution = evolution
         self._bound = bound
         self._thumbnails: list[np.ndarray] = []
 
-    def is_step(self, value: float) -> bool:
-        """Whether a best of that value differs enough from the last one drawn."""
-        return not self.drawn or abs(value - self.drawn[-1].value) >= self._config.record_step
-
-    def draw(self, state: EvolutionState, generation: int, formulas: int) -> None:
-        """Draws the state's best and writes all files anew.
+    def draw(self, best: Individual, formulas: int) -> Drawn:
+        """Draws a new best and writes all files anew.
 
         Args:
-            state: whose best it is.
-            generation: that found it.
-            formulas: scored until then.
+            best: the individual.
+            formulas: scored until now.
         """
         config, look, raster = self._config, self._evolution.look, self._evolution.raster
-        best = jax.tree.map(lambda field: field[None], state.best)
-        (formula,) = to_expressions(best, self._bound.names)
-        metrics = jax.device_get(state.best_metrics)
-        score, value = float(metrics.score), float(metrics.value)
+        (formula,) = to_expressions(
+            jax.tree.map(lambda field: field[None], best.program), self._bound.names
+        )
+        best = jax.device_get(best)
+        score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
+        generation = int(best.birth[0])
         rest = {"max_length": config.max_length, "images": self._bound.pyramids}
         judged = render_picture(formula, look, raster, **rest)
         judged = jnp.asarray(judged[None], jnp.float32) / 255
@@ -120,13 +114,15 @@ class Records:
             "noise": f"{noise:.4g}",
             "seed": config.seed,
             "generation": generation,
+            "id": _name(best.birth),
+            "parents": " ".join(_name(birth) for birth in best.parents if birth[0] > 0),
             "formulas": formulas,
             "judged_size": raster.height,
             "judged_samples": raster.samples,
             **asdict(look),
             "Software": f"evojax_art {version('evojax-art')}",
         }
-        named = re.sub(r"[^\w.+-]", "", self._evolution.goal.text(score))
+        named = re.sub(r"[^\w.+-]", "", self._evolution.target.text(score))
         path = self._folder / "records" / f"{len(self.drawn) + 1:03d}-{named}.png"
         write_png(path, picture, text)
         with written_whole(self._folder / "best.png") as temporary:
@@ -145,12 +141,13 @@ class Records:
         )
         self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
         self._write_sheet()
+        return Drawn(len(self.drawn), generation, value, noise, unseen)
 
     def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
         if self.unseen is None:
             return math.nan
-        probabilities = np.asarray(self.unseen.probabilities(judged)[0])
-        return float(probabilities[list(self._unseen_targets)].sum())
+        opinion = self._evolution.target.opinion(self.unseen, judged)
+        return math.nan if opinion is None else float(opinion[0])
 
     def _write_sheet(self) -> None:
         shown = spread(len(self.drawn), _SHEET_CELLS)
@@ -160,7 +157,12 @@ class Records:
             Image.fromarray(sheet).save(temporary, format="PNG")
 
     def _caption(self, record: Record) -> str:
-        score = self._evolution.goal.text(record.score)
-        if self.unseen is None:
+        score = self._evolution.target.text(record.score)
+        if math.isnan(record.unseen):
             return f"{score}  gen {record.generation}"
         return f"{score}  unseen {100 * record.unseen:.3g} %"
+
+
+def _name(birth: Int[Array | np.ndarray, "2"]) -> str:
+    """An individual's name in its run: its generation and its number in that."""
+    return f"{birth[0]}.{birth[1]}"

@@ -1,68 +1,99 @@
-"""The generation, as one compiled step: ask, render, judge, tell.
+"""The generation, as one compiled step: ask, draw, evaluate, tell; and many of them in a row.
 
 Nothing in it returns to the host but a handful of scalars; the best formula so far stays on the
 device until somebody wants to see it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, take
-from evojax_art.nets.base import Classifier
-from evojax_art.objective.evaluation import Metrics, ObjectiveConfig
-from evojax_art.objective.evaluator import Fixed, Judge
-from evojax_art.objective.goals import Goal
+from evojax_art.nets.base import Network
+from evojax_art.objective.evaluation import Evaluation, Objective
+from evojax_art.objective.evaluator import Evaluator, Params
+from evojax_art.objective.settings import ObjectiveConfig
+from evojax_art.objective.terms import Target
 from evojax_art.render.look import RasterConfig
 from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
-from evojax_art.search.protocol import EMPTY, Algorithm
+from evojax_art.search.protocol import NOBODY, Algorithm
+
+VISIT = 64  # generations that the host may let pass before it looks again, at most
+
+
+class Individual(NamedTuple):
+    """One formula of a run.
+
+    Attributes:
+        program: the formula.
+        evaluation: of it, without scores and descriptors.
+        birth: generation, from 1, and number among its offspring; `NOBODY` before the first.
+        parents: the births of host and donor; `NOBODY` where there was none.
+    """
+
+    program: Program
+    evaluation: Evaluation
+    birth: Int[Array, "2"]
+    parents: Int[Array, "2 2"]
 
 
 class EvolutionState(NamedTuple):
-    """Everything that a run is, as a pytree.
+    """All that decides how an evolution goes on, as a pytree.
 
     Attributes:
         algorithm: the algorithm's own state.
         key: for all generations to come.
         generation: completed ones.
-        best: the best individual so far.
-        best_fitness: its fitness.
-        best_metrics: and metrics, scalars.
+        best: the best individual so far; not valid where there was none.
     """
 
     algorithm: Any
     key: Key[Array, ""]
     generation: Int[Array, ""]
-    best: Program
-    best_fitness: Float[Array, ""]
-    best_metrics: Metrics
+    best: Individual
 
 
 class Summary(NamedTuple):
-    """What the host learns of a generation; scalars.
+    """What the host learns of a generation, scalars, or of N of them.
 
     Attributes:
         best_fitness: highest so far.
-        best_score: the goal's score of that individual.
-        best_value: the same on the goal's own scale, for classes log-odds.
+        best_score: the target's score of that individual.
+        best_value: the same on the target's own scale, for classes log-odds.
         mean_score: over this generation's offspring.
-        survivors_fitness: median fitness of the population.
+        survivors_fitness: median fitness of the valid survivors; NaN where there are none.
         mean_length: nodes, over the offspring.
         is_record: whether this generation improved on all before.
     """
 
-    best_fitness: Float[Array, ""]
-    best_score: Float[Array, ""]
-    best_value: Float[Array, ""]
-    mean_score: Float[Array, ""]
-    survivors_fitness: Float[Array, ""]
-    mean_length: Float[Array, ""]
-    is_record: Array
+    best_fitness: Float[Array, "*N"]
+    best_score: Float[Array, "*N"]
+    best_value: Float[Array, "*N"]
+    mean_score: Float[Array, "*N"]
+    survivors_fitness: Float[Array, "*N"]
+    mean_length: Float[Array, "*N"]
+    is_record: Bool[Array, "*N"]
+
+
+class Until(NamedTuple):
+    """When the host wants to look.
+
+    Attributes:
+        generations: after so many at the latest, from 1 to `VISIT`.
+        score: once the best score is this or more.
+        drawn: value of the record that was drawn last; NaN for none.
+        step: once a record's value is this far from it.
+    """
+
+    generations: Int[Array, ""] | int
+    score: Float[Array, ""] | float
+    drawn: Float[Array, ""] | float
+    step: Float[Array, ""] | float
 
 
 def fitting_batch(size: int) -> int:
@@ -80,141 +111,222 @@ def fitting_batch(size: int) -> int:
 
 
 class Evolution:
-    """A compiled evolution towards what a network sees.
+    """A compiled evolution towards what networks see.
 
     Args:
         algorithm: how the population changes.
-        net: the judge.
-        goal: what is wanted of it; indices of classes stand for a `ClassGoal`.
+        nets: the network that judges, or several by name, the first of which is asked by default.
+        target: what is wanted of it; indices of classes stand for a `ClassTarget`.
         objective: how fitness is composed.
-        scene: the pictures that are judged.
+        raster: the pictures that are judged.
         max_length: capacity L of the genomes.
-        batch: formulas rendered and judged at a time; memory grows with it. None: as
+        batch: formulas drawn and judged at a time; memory grows with it. None: as
             `fitting_batch` says.
-        images: pictures that formulas read, see `images`.
+        photographs: that formulas read, see `language.photographs`.
         reference: the picture that `objective.near` keeps to, of any size.
+        polish: whether the best are polished by gradient now and then.
 
     Raises:
-        InputError: pictures of a size that the goal's layer cannot take.
+        InputError: pictures of a size that the target's layer cannot take.
     """
 
     def __init__(
         self,
         algorithm: Algorithm,
-        net: Classifier,
-        goal: Goal | Sequence[int],
-        objective: ObjectiveConfig,
-        scene: RasterConfig,
+        nets: Network | Mapping[str, Network],
+        target: Target | Sequence[int],
+        objective: ObjectiveConfig | Objective,
+        raster: RasterConfig,
         *,
         max_length: int = 128,
         batch: int | None = None,
-        images: Sequence[Pyramid] = (),
+        photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
         polish: MemeticConfig | None = None,
     ):
         self.algorithm = algorithm
-        self._judge = Judge(net, goal, objective, scene, images=images, reference=reference)
-        self.goal, self.look, self.raster = self._judge.goal, self._judge.look, self._judge.raster
-        self._fixed = self._judge.fixed
+        self.evaluator = Evaluator(
+            nets, target, objective, raster, photographs=photographs, reference=reference
+        )
+        self.target = self.evaluator.target
+        self.look, self.raster = self.evaluator.look, self.evaluator.raster
+        self.params = self.evaluator.params
         self._polish = polish or MemeticConfig()
         self._capacity = max_length
         self._batch = batch or fitting_batch(self.raster.height)
-        self._init = jax.jit(algorithm.init, static_argnums=1)
+        self._init = jax.jit(self._first_state)
         self._step = jax.jit(self._generation, donate_argnums=0)
-        self._assess = jax.jit(self._assess_population)
+        self._advance = jax.jit(self._generations, donate_argnums=0)
+        self._evaluate = jax.jit(self._evaluate_population)
 
     def init(self, key: Key[Array, ""], seeds: Program | None = None) -> EvolutionState:
         """The state before the first generation; seeds must have this evolution's capacity."""
-        init_key, key = jax.random.split(key)
-        state = self._init(init_key, self._capacity, seeds)
-        nothing = Metrics(*(jnp.float32(0) for _ in Metrics._fields))
-        return EvolutionState(
-            algorithm=state,
-            key=key,
-            generation=jnp.int32(0),
-            best=jax.tree.map(jnp.copy, take(state.population, jnp.int32(0))),
-            best_fitness=jnp.float32(EMPTY),
-            best_metrics=nothing,
-        )
+        return self._init(key, seeds)
 
     def among(
-        self, images: Sequence[Pyramid], reference: Float[Array, "h w 3"] | None
+        self, photographs: Sequence[Pyramid], reference: Float[Array, "h w 3"] | None
     ) -> "Evolution":
-        """The same where formulas read other pictures; those of the same sizes share its code."""
+        """The same where formulas read others; those of the same sizes share its code."""
         other = copy.copy(self)
-        other._fixed = self._fixed._replace(images=tuple(images), reference=reference)
+        photographs = tuple(photographs)
+        other.params = self.params._replace(photographs=photographs, reference=reference)
         return other
 
     def step(self, state: EvolutionState) -> tuple[EvolutionState, Summary]:
         """One generation; consumes the given state."""
-        return self._step(state, self._fixed)
+        return self._step(state, self.params)
 
-    def assess(self, population: Program) -> tuple[Float[Array, "P"], Metrics]:
-        """Fitness and metrics of any programs."""
-        return self._assess(population, self._fixed)
+    def advance(
+        self, state: EvolutionState, until: Until
+    ) -> tuple[EvolutionState, Summary, Int[Array, ""]]:
+        """Generations until the host wants to look; consumes the given state.
 
-    def _generation(self, state: EvolutionState, fixed: Fixed) -> tuple[EvolutionState, Summary]:
-        ask_key, tell_key, key = jax.random.split(state.key, 3)
-        offspring = self.algorithm.ask(ask_key, state.algorithm)
-        threshold = self.algorithm.threshold(state.algorithm)
-        fitness, metrics = self._assess_population(offspring, fixed, threshold)
-        algorithm_state = self.algorithm.tell(tell_key, state.algorithm, offspring, fitness)
+        Returns:
+            The state; what there is to know of `VISIT` generations; how many of those there were.
+        """
+        generations, *bounds = until
+        limits = Until(jnp.int32(generations), *(jnp.float32(bound) for bound in bounds))
+        return self._advance(state, self.params, limits)
 
-        best = (state.best, state.best_fitness, state.best_metrics)
-        best = _better(best, (offspring, fitness, metrics))
-        if self._polish.every:
-            due = (state.generation + 1) % self._polish.every == 0
-            polish_key = jax.random.fold_in(tell_key, 0)
-            algorithm_state, polished = self._polish_if(due, algorithm_state, fixed, polish_key)
-            best = _better(best, polished)
-        best, best_fitness, best_metrics = best
-        held = algorithm_state.fitness > EMPTY
-        summary = Summary(
-            best_fitness=best_fitness,
-            best_score=best_metrics.score,
-            best_value=best_metrics.value,
-            mean_score=jnp.mean(metrics.score),
-            survivors_fitness=jnp.nanmedian(jnp.where(held, algorithm_state.fitness, jnp.nan)),
-            mean_length=jnp.mean(offspring.length.astype(jnp.float32)),
-            is_record=best_fitness > state.best_fitness,
+    def evaluate(self, population: Program) -> Evaluation:
+        """Of any programs."""
+        return self._evaluate(population, self.params)
+
+    def scored(self, generation: int) -> int:
+        """Formulas evaluated by the end of a generation, from 1; a step of polish is one."""
+        polished = generation // self._polish.every if self._polish.every else 0
+        return generation * self.algorithm.num_offspring + polished * self._polish.evaluations
+
+    def _first_state(self, key: Key[Array, ""], seeds: Program | None) -> EvolutionState:
+        init_key, key = jax.random.split(key)
+        state = self.algorithm.init(init_key, self._capacity, seeds)
+        programs = take(self.algorithm.survivors(state).programs, jnp.arange(1))
+        unknown = self.evaluator.unknown(programs, self.params)
+        nobody = jnp.full((2, 2), NOBODY, jnp.int32)
+        best = Individual(
+            program=take(programs, jnp.int32(0)),
+            evaluation=_brief(take(unknown, jnp.int32(0))),
+            birth=nobody[0],
+            parents=nobody,
         )
-        return EvolutionState(
-            algorithm_state, key, state.generation + 1, best, best_fitness, best_metrics
-        ), summary
+        return EvolutionState(state, key, jnp.int32(0), best)
 
-    def _polish_if(self, due: Array, state: Any, fixed: Fixed, key: Key[Array, ""]):
+    def _generations(
+        self, state: EvolutionState, params: Params, until: Until
+    ) -> tuple[EvolutionState, Summary, Int[Array, ""]]:
+        shapes = jax.eval_shape(self._generation, state, params)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros((VISIT, *leaf.shape), leaf.dtype), shapes)
+
+        def unseen(carried: tuple) -> Array:
+            _, _, count, looked_for = carried
+            return (count < until.generations) & ~looked_for
+
+        def generation(carried: tuple) -> tuple:
+            state, summaries, count, _ = carried
+            state, summary = self._generation(state, params)
+            summaries = jax.tree.map(lambda all_, one: all_.at[count].set(one), summaries, summary)
+            near = jnp.abs(summary.best_value - until.drawn) < until.step  # to NaN nothing is
+            looked_for = (summary.is_record & ~near) | (summary.best_score >= until.score)
+            return state, summaries, count + 1, looked_for
+
+        carried = (state, nothing, jnp.int32(0), jnp.bool_(False))
+        return jax.lax.while_loop(unseen, generation, carried)[:3]
+
+    def _generation(self, state: EvolutionState, params: Params) -> tuple[EvolutionState, Summary]:
+        ask_key, tell_key, polish_key, key = jax.random.split(state.key, 4)
+        number = state.generation + 1
+        algorithm, before = self.algorithm, self.algorithm.survivors(state.algorithm)
+        offspring = algorithm.ask(ask_key, state.algorithm)
+        offspring = offspring._replace(birth=_births(number, 0, algorithm.num_offspring))
+        threshold = algorithm.threshold(state.algorithm)
+        evaluation = self._evaluate_population(offspring.programs, params, threshold)
+        algorithm_state = algorithm.tell(tell_key, state.algorithm, offspring, evaluation)
+
+        parents = _births_of(before.birth, offspring.parents)
+        born = Individual(offspring.programs, _brief(evaluation), offspring.birth, parents)
+        best = _better(state.best, born)
+        if self._polish.every:
+            due = number % self._polish.every == 0
+            algorithm_state, polished = self._polish_if(
+                due, algorithm_state, params, polish_key, number
+            )
+            best = _better(best, polished)
+        after = algorithm.survivors(algorithm_state)
+        valid = jnp.isfinite(after.fitness)
+        summary = Summary(
+            best_fitness=best.evaluation.fitness,
+            best_score=best.evaluation.metrics["score"],
+            best_value=best.evaluation.metrics["value"],
+            mean_score=jnp.mean(evaluation.metrics["score"]),
+            survivors_fitness=jnp.nanmedian(jnp.where(valid, after.fitness, jnp.nan)),
+            mean_length=jnp.mean(offspring.programs.length.astype(jnp.float32)),
+            is_record=best.evaluation.fitness > state.best.evaluation.fitness,
+        )
+        return EvolutionState(algorithm_state, key, number, best), summary
+
+    def _polish_if(
+        self, due: Array, state: Any, params: Params, key: Key[Array, ""], number: Array
+    ) -> tuple[Any, Individual]:
         """`polish_best` where it is due, else the same state and nobody polished."""
+        before = self.algorithm.survivors(state)
 
-        def polish(state: Any):
-            return polish_best(state, self._judge, fixed, self._polish, key)
+        def polish(survivors):
+            return polish_best(survivors, self.evaluator, params, self._polish, key)
 
-        def leave(state: Any):
-            return state, nobody_polished(state, self._polish)
+        def leave(survivors):
+            return nobody_polished(survivors, self.evaluator, params, self._polish)
 
-        return jax.lax.cond(due, polish, leave, state)
+        polished = jax.lax.cond(due, polish, leave, before)
+        count = len(polished.place)
+        birth = _births(number, self.algorithm.num_offspring, count)
+        parents = _births_of(before.birth, jnp.stack([polished.place] * 2, axis=1))
+        better = polished.evaluation.valid
+        place = jnp.where(better, polished.place, len(before.fitness))  # beyond the last: dropped
+        after = before._replace(
+            programs=jax.tree.map(
+                lambda all_, some: all_.at[place].set(some, mode="drop"),
+                before.programs,
+                polished.programs,
+            ),
+            fitness=before.fitness.at[place].set(polished.evaluation.fitness, mode="drop"),
+            birth=before.birth.at[place].set(birth, mode="drop"),
+        )
+        born = Individual(polished.programs, _brief(polished.evaluation), birth, parents)
+        return self.algorithm.put(state, after), born
 
-    def _assess_population(
-        self, population: Program, fixed: Fixed, threshold: Array | float = -jnp.inf
-    ) -> tuple[Array, Metrics]:
+    def _evaluate_population(
+        self, population: Program, params: Params, threshold: Array | float = -jnp.inf
+    ) -> Evaluation:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
         num_batches = -(-count // self._batch)
         size = -(-count // num_batches)  # so that the last batch is no smaller than the others
         index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
 
-        def one_batch(batch: Program):
-            return self._judge.judge(batch, fixed, threshold)
+        def one_batch(batch: Program) -> Evaluation:
+            return self.evaluator.evaluate(batch, params, threshold)
 
         batches = take(population, index.reshape(num_batches, size))
         results = jax.lax.map(one_batch, batches)
-        return jax.tree.map(lambda field: field.reshape(-1)[:count], results)
+        return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:])[:count], results)
 
 
-Best = tuple[Program, Array, Metrics]
+def _births(generation: Array, first: int, count: int) -> Int[Array, "O 2"]:
+    number = jnp.arange(first, first + count, dtype=jnp.int32)
+    return jnp.stack([jnp.broadcast_to(generation.astype(jnp.int32), count), number], axis=1)
 
 
-def _better(best: Best, others: Best) -> Best:
+def _births_of(birth: Int[Array, "P 2"], places: Int[Array, "O 2"]) -> Int[Array, "O 2 2"]:
+    """Of the individuals at these places; `NOBODY` where there is no place."""
+    return jnp.where((places == NOBODY)[..., None], NOBODY, birth[places])
+
+
+def _brief(evaluation: Evaluation) -> Evaluation:
+    return evaluation._replace(descriptors=None, scores=None)
+
+
+def _better(best: Individual, others: Individual) -> Individual:
     """One individual, or the first of a population that is fitter than it and all others."""
-    winner = jnp.argmax(others[1])
-    is_better = others[1][winner] > best[1]
+    winner = jnp.argmax(others.evaluation.fitness)
+    is_better = others.evaluation.fitness[winner] > best.evaluation.fitness
     return jax.tree.map(lambda old, new: jnp.where(is_better, new[winner], old), best, others)

@@ -2,8 +2,11 @@
 
 Every generation, tournaments choose hosts and donors, variation makes children, and the best of
 parents and children survive. A few things keep it from settling early or bloating: some children
-are fresh random formulas; of equal pictures, which have equal fitness, only the shortest formula
-stays; and every node costs a little fitness in every comparison.
+are fresh random formulas; of equal pictures only the shortest formula stays; and every node costs
+a little fitness in every comparison.
+
+Pictures count as equal where fitness and appearance (`objective.evaluation`) differ by no more than
+rounding does, which depends on the batch that a formula was evaluated in.
 """
 
 from dataclasses import dataclass, field
@@ -11,21 +14,28 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.program import Program, select, take
+from evojax_art.objective.evaluation import APPEARANCE, Evaluation
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.protocol import (
-    EMPTY,
+    Offspring,
+    Survivors,
     concatenate,
+    evaluated,
     fingerprint,
     from_queue,
     in_groups,
+    nobody_yet,
     repeats,
     starters,
     tournament,
 )
 from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow, vary
+
+_ROUNDING = 1e-4  # differences of that size, relative for a large fitness, mean nothing
+_NEIGHBOURS = 4  # with which an individual is compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,80 +73,112 @@ class Genetic:
     def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> "State":
         """Nobody evaluated yet; the queue holds the starters."""
         queue = starters(key, capacity, self.growth, self.population, seeds)
-        return State(
-            population=take(queue, jnp.arange(self.population)),
-            fitness=jnp.full(self.population, EMPTY, jnp.float32),
-            queue=queue,
-            asked=jnp.int32(0),
-        )
+        held = nobody_yet(take(queue, jnp.arange(self.population)))
+        nothing = jnp.zeros((self.population, APPEARANCE), jnp.float32)
+        return State(held=held, appearance=nothing, queue=queue, asked=jnp.int32(0))
 
-    def ask(self, key: Key[Array, ""], state: "State") -> Program:
+    def ask(self, key: Key[Array, ""], state: "State") -> Offspring:
         """Starters while there are any, then children of tournament winners.
 
         A child equal to a survivor or to another child gets a random subtree.
         """
         host_key, donor_key, vary_key, again_key = jax.random.split(key, 4)
-        standing = self._standing(state.fitness, state.population)
-        hosts, donors = (
-            take(state.population, tournament(key, standing, self.tournament, self.offspring))
+        standing, population = self._standing(state.held), state.held.programs
+        parents = [
+            tournament(key, standing, self.tournament, self.offspring)
             for key in (host_key, donor_key)
-        )
+        ]
+        hosts, donors = (take(population, places) for places in parents)
         children = in_groups(
             lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
             jax.random.split(vary_key, self.offspring),
             hosts,
             donors,
         )
-        known = jax.vmap(fingerprint)(concatenate(state.population, children))
+        known = jax.vmap(fingerprint)(concatenate(population, children))
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
         others = in_groups(
             lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth),
             jax.random.split(again_key, self.offspring),
             children,
         )
-        return from_queue(state.queue, state.asked, select(repeated, others, children))
+        children = select(repeated, others, children)
+        return from_queue(state.queue, state.asked, children, jnp.stack(parents, axis=1))
 
     def threshold(self, state: "State") -> Float[Array, ""]:
-        """That of a formula of one node which stands no better than the last survivor."""
-        return jnp.min(self._standing(state.fitness, state.population)) + self.parsimony
+        """That of a formula of one node which stands no better than the last survivor.
+
+        And a little less: such a one may still be equal to who stands better.
+        """
+        bar = jnp.min(self._standing(state.held)) + self.parsimony
+        return bar - 2 * _ROUNDING * (1 + jnp.abs(bar))
 
     def tell(
         self,
         key: Key[Array, ""],
         state: "State",
-        offspring: Program,
-        fitness: Float[Array, "O"],
+        offspring: Offspring,
+        evaluation: Evaluation,
     ) -> "State":
-        """The best of parents and children; of equal fitness, the shortest formula."""
+        """The best of parents and children; of equal pictures, the shortest formula."""
         del key  # chance has no say in survival
-        everyone = concatenate(state.population, offspring)
-        fitness = jnp.concatenate([state.fitness, fitness])
-        fitness = jnp.where(repeats(fitness, everyone.length), EMPTY, fitness)
-        standing = jnp.where(fitness == EMPTY, -jnp.inf, self._standing(fitness, everyone))
-        standing = standing.at[jnp.argmax(fitness)].set(jnp.inf)  # the best stays, however long
-        survivors = jnp.argsort(-standing)[: self.population]
+        everyone = concatenate(state.held, evaluated(offspring, evaluation))
+        appearance = jnp.concatenate([state.appearance, evaluation.appearance])
+        repeated = equal_pictures(everyone, appearance)
+        nobody = nobody_yet(everyone.programs)
+        everyone = select(repeated, nobody, everyone)
+        best = jnp.argmax(everyone.fitness)  # stays, however long
+        standing = self._standing(everyone).at[best].set(jnp.inf)
+        survivors = jnp.lexsort((~everyone.taken, -standing))[: self.population]
         return State(
-            population=take(everyone, survivors),
-            fitness=fitness[survivors],
+            held=take(everyone, survivors),
+            appearance=appearance[survivors],
             queue=state.queue,
             asked=state.asked + self.offspring,
         )
 
-    def _standing(self, fitness: Float[Array, "N"], population: Program) -> Float[Array, "N"]:
-        return fitness - self.parsimony * population.length
+    def survivors(self, state: "State") -> Survivors:
+        """P of them, the best first."""
+        return state.held
+
+    def put(self, state: "State", survivors: Survivors) -> "State":
+        """They keep the appearance of those whose places they take, of whom they are variations."""
+        return state._replace(held=survivors)
+
+    def _standing(self, held: Survivors) -> Float[Array, "N"]:
+        return held.fitness - self.parsimony * held.programs.length
+
+
+def equal_pictures(everyone: Survivors, appearance: Float[Array, "N A"]) -> Bool[Array, "N"]:
+    """Marks, among those of equal pictures, all but one, a shortest but for rounding.
+
+    In the order of fitness, rounded, and then of length, each is compared with a few before it.
+    """
+    fitness, length = everyone.fitness, everyone.programs.length
+    allowed = _ROUNDING * (1 + jnp.abs(fitness))
+    steps = jnp.round(fitness / _ROUNDING)
+    order = jnp.lexsort((length, -steps))
+    fitness, allowed, appearance = fitness[order], allowed[order], appearance[order]
+    marked = jnp.zeros(len(order), bool)
+    for back in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
+        # Of those that are not valid the difference is no number, so they are equal to nobody.
+        near = jnp.abs(fitness[back:] - fitness[:-back]) <= allowed[back:]
+        apart = jnp.max(jnp.abs(appearance[back:] - appearance[:-back]), axis=1)
+        marked = marked.at[back:].set(marked[back:] | (near & (apart <= _ROUNDING)))
+    return jnp.zeros_like(marked).at[order].set(marked)
 
 
 class State(NamedTuple):
     """Survivors, and the starters of which `asked` have been handed out.
 
     Attributes:
-        population: P programs; a place of fitness `EMPTY` counts as free.
-        fitness: of each survivor.
+        held: the survivors.
+        appearance: of each one's picture.
         queue: the starters.
         asked: programs handed out so far.
     """
 
-    population: Program
-    fitness: Float[Array, "P"]
+    held: Survivors
+    appearance: Float[Array, "P A"]
     queue: Program
     asked: Int[Array, ""]

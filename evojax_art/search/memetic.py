@@ -1,18 +1,18 @@
 """Polish inside evolution: the best climb a little, and pass on what they have become."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Int, Key
 
-from evojax_art.language.program import Program, free_constants, select, take
-from evojax_art.objective.evaluation import Metrics
-from evojax_art.objective.evaluator import Fixed, Judge
+from evojax_art.language.program import Program, free_constants, take
+from evojax_art.objective.evaluation import Evaluation
+from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.refine.ascent import AscentConfig, Climber, displaced
 from evojax_art.runtime.errors import InputError
-from evojax_art.search.protocol import EMPTY
+from evojax_art.search.protocol import Survivors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,47 +51,57 @@ class MemeticConfig:
         return self.top * (self.steps + 1)
 
 
-Polished = tuple[Program, Float[Array, "K"], Metrics]  # with fitness and metrics
+class Polished(NamedTuple):
+    """The best of a population, polished.
+
+    Attributes:
+        place: of each among the survivors.
+        programs: what they have become.
+        evaluation: of that; not valid where it is no better than what was there.
+    """
+
+    place: Int[Array, "K"]
+    programs: Program
+    evaluation: Evaluation
 
 
 def polish_best(
-    state: Any, judge: Judge, fixed: Fixed, config: MemeticConfig, key: Key[Array, ""]
-) -> tuple[Any, Polished]:
-    """Polishes the best of a population where they stand; traceable.
-
-    Those that got no better stay what they were, named constants included.
+    survivors: Survivors,
+    evaluator: Evaluator,
+    params: Params,
+    config: MemeticConfig,
+    key: Key[Array, ""],
+) -> Polished:
+    """Polishes the best of a population; traceable. Whoever asks puts them where they belong.
 
     Args:
-        state: of any algorithm; its population and fitness change.
-        judge: of the formulas.
-        fixed: of the judge.
+        survivors: the population.
+        evaluator: by whom they are measured.
+        params: of the evaluator.
         config: which and how much.
         key: of the cameras; the first of them stays still.
-
-    Returns:
-        The state, and the polished; the fitness of those that got no better is `EMPTY`, and their
-        metrics mean nothing.
     """
-    _, nobody, unknown = nobody_polished(state, config)
-    fitness, index = jax.lax.top_k(state.fitness, len(nobody))
-    before = take(state.population, index)
-    climber = Climber(judge, config.climb)
-    free = free_constants(before)
-    climb = climber.init(free, (fitness, unknown))  # known since they were born
-    climb = climber.climb(climb, fixed, key, config.steps, coarse=False)
-    climb = climber.keep_best(climb, judge.judge(displaced(climb.start, climb.offset), fixed))
-    better = (fitness > EMPTY) & (climb.fitness > fitness)
+    start = nobody_polished(survivors, evaluator, params, config)
+    fitness = survivors.fitness[start.place]
+    climber = Climber(evaluator, config.climb)
+    climb = climber.init(free_constants(start.programs), start.evaluation)
+    climb = climber.climb(climb, params, key, config.steps, coarse=False)
+    programs = displaced(climb.start, climb.offset)
+    evaluation = evaluator.evaluate(programs, params)
+    better = jnp.isfinite(fitness) & (evaluation.fitness > fitness)
+    return Polished(
+        place=start.place,
+        programs=programs,
+        evaluation=evaluation._replace(
+            valid=better, fitness=jnp.where(better, evaluation.fitness, -jnp.inf)
+        ),
+    )
 
-    after, gained = select(better, (climb.best, climb.fitness), (before, fitness))
-    population = jax.tree.map(lambda all_, some: all_.at[index].set(some), state.population, after)
-    changed = state._replace(population=population, fitness=state.fitness.at[index].set(gained))
-    told = jnp.where(better, gained, nobody)
-    return changed, (after, told, climb.metrics)
 
-
-def nobody_polished(state: Any, config: MemeticConfig) -> Polished:
-    """What `polish_best` returns beside the state where nobody got better."""
-    count = min(config.top, state.fitness.shape[0])
-    unknown = Metrics(*(jnp.zeros(count, state.fitness.dtype) for _ in Metrics._fields))
-    some = take(state.population, jnp.arange(count))
-    return some, jnp.full(count, EMPTY, state.fitness.dtype), unknown
+def nobody_polished(
+    survivors: Survivors, evaluator: Evaluator, params: Params, config: MemeticConfig
+) -> Polished:
+    """What `polish_best` gives where nobody got better."""
+    _, place = jax.lax.top_k(survivors.fitness, min(config.top, len(survivors.fitness)))
+    programs = take(survivors.programs, place)
+    return Polished(place, programs, evaluator.unknown(programs, params))

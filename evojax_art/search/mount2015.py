@@ -14,7 +14,8 @@ child overwrites the first of up to 5 random slots that scores lower.
 child passes if it scores above the 89th of the 100 sorted scores or reaches the record, and then
 takes each of 5 random slots with probability s / (s + slot's s).
 
-Scores are probabilities, so the objective's scale must be "probability".
+Scores are probabilities, so the objective's scale must be "probability"; one that is not valid,
+beyond the noise gate, counts as 0, as in 2015.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.language.program import Program, select, take
+from evojax_art.objective.evaluation import Evaluation
 from evojax_art.runtime.errors import InputError
-from evojax_art.search.protocol import EMPTY, from_queue, starters
+from evojax_art.search.protocol import (
+    NOBODY,
+    Offspring,
+    Survivors,
+    evaluated,
+    from_queue,
+    nobody_yet,
+    starters,
+)
 from evojax_art.search.variation import (
     GrowthConfig,
     breed_subst,
@@ -95,35 +105,31 @@ class Mount2015:
                 few = shuffled[:_CODE_STARTERS]
                 chosen = take(seeds, few[jnp.arange(self.slots) % few.shape[0]])
         queue = starters(key, capacity, growth, self.slots, chosen)
-        return State(
-            population=take(queue, jnp.arange(self.slots)),
-            fitness=jnp.full(self.slots, EMPTY, jnp.float32),
-            queue=queue,
-            archive=seeds,
-            asked=jnp.int32(0),
-        )
+        held = nobody_yet(take(queue, jnp.arange(self.slots)))
+        return State(held=held, queue=queue, archive=seeds, asked=jnp.int32(0))
 
-    def ask(self, key: Key[Array, ""], state: "State") -> Program:
+    def ask(self, key: Key[Array, ""], state: "State") -> Offspring:
         """Starters while there are any, then children."""
         keys = jax.random.split(key, self.batch)
-        children = jax.vmap(lambda key: self._child(key, state))(keys)
-        return from_queue(state.queue, state.asked, children)
+        children, parents = jax.vmap(lambda key: self._child(key, state))(keys)
+        return from_queue(state.queue, state.asked, children, parents)
 
     def threshold(self, state: "State") -> Float[Array, ""]:
         """The lowest slot's; in the code's rule every score counts, as its rank or as a chance."""
-        return jnp.min(state.fitness) if self.rule == "log" else jnp.float32(-jnp.inf)
+        return jnp.min(state.held.fitness) if self.rule == "log" else jnp.float32(-jnp.inf)
 
     def tell(
         self,
         key: Key[Array, ""],
         state: "State",
-        offspring: Program,
-        fitness: Float[Array, "O"],
+        offspring: Offspring,
+        evaluation: Evaluation,
     ) -> "State":
         """Starters take the empty slots; children try theirs one after the other."""
+        fitness = jnp.where(evaluation.valid, evaluation.fitness, 0)
         sorted_fitness = jnp.sort(fitness)
         passing = sorted_fitness[(len(fitness) * 89) // 100 - 1]
-        record = jnp.max(state.fitness)
+        record = jnp.max(state.held.fitness)
         num_starters = state.queue.length.shape[0]
 
         def place(slots, child):
@@ -152,45 +158,55 @@ class Mount2015:
         keys = jax.random.split(key, self.batch)
         nobody = jnp.full(self.slots, -1)
         children = (keys, jnp.arange(self.batch), fitness)
-        (owner, slot_fitness), _ = jax.lax.scan(place, (nobody, state.fitness), children)
-        population = select(owner >= 0, take(offspring, owner), state.population)
-        return State(population, slot_fitness, state.queue, state.archive, state.asked + self.batch)
+        (owner, _), _ = jax.lax.scan(place, (nobody, state.held.fitness), children)
+        newcomers = evaluated(offspring, evaluation)._replace(fitness=fitness)
+        held = select(owner >= 0, take(newcomers, owner), state.held)
+        return state._replace(held=held, asked=state.asked + self.batch)
 
-    def _child(self, key: Key[Array, ""], state: "State") -> Program:
-        keys = jax.random.split(key, 6)
-        parents = jax.random.randint(keys[0], (2,), 0, self.slots)
-        host, donor = take(state.population, parents[0]), take(state.population, parents[1])
-        kind, mutates = jax.random.uniform(keys[1], (2,))
+    def survivors(self, state: "State") -> Survivors:
+        """One a slot."""
+        return state.held
+
+    def put(self, state: "State", survivors: Survivors) -> "State":
+        """The slots change hands."""
+        return state._replace(held=survivors)
+
+    def _child(self, key: Key[Array, ""], state: "State") -> tuple[Program, Int[Array, "2"]]:
+        """A child, and its parents' slots."""
+        parents_key, kind_key, subst_key, cross_key, mutate_key, grow_key, archive_key = (
+            jax.random.split(key, 7)
+        )
+        parents = jax.random.randint(parents_key, (2,), 0, self.slots)
+        host, donor = (take(state.held.programs, parent) for parent in parents)
+        kind, mutates = jax.random.uniform(kind_key, (2,))
         bred = either(
             kind < self.fresh + self.subst,
-            breed_subst(keys[2], host, donor),
-            crossover(keys[2], host, donor),
+            breed_subst(subst_key, host, donor),
+            crossover(cross_key, host, donor),
         )
-        bred = either(
-            mutates < self.mutation, mutate_point(keys[3], bred, 0.5, self.growth.images), bred
-        )
-        fresh = grow(keys[4], host.capacity, self.growth)
+        mutated = mutate_point(mutate_key, bred, 0.5, self.growth.images)
+        bred = either(mutates < self.mutation, mutated, bred)
+        fresh = grow(grow_key, host.capacity, self.growth)
         if state.archive is not None:
             number = state.archive.length.shape[0]
-            from_archive = take(state.archive, jax.random.randint(keys[5], (), 0, number))
+            from_archive = take(state.archive, jax.random.randint(archive_key, (), 0, number))
             share = self.fresh * self.archive_share
             fresh = either(kind < share, from_archive, fresh)
-        return either(kind < self.fresh, fresh, bred)
+        is_fresh = kind < self.fresh
+        return either(is_fresh, fresh, bred), jnp.where(is_fresh, NOBODY, parents)
 
 
 class State(NamedTuple):
     """The slots, the starters of which `asked` have been handed out, and the archive.
 
     Attributes:
-        population: P programs, one a slot; a slot of fitness `EMPTY` counts as free.
-        fitness: of each slot.
+        held: who is in each slot.
         queue: the starters.
         archive: formulas that fresh children may be; None without seeds.
         asked: programs handed out so far.
     """
 
-    population: Program
-    fitness: Float[Array, "P"]
+    held: Survivors
     queue: Program
     archive: Program | None
     asked: Int[Array, ""]

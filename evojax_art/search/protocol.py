@@ -1,29 +1,66 @@
 """What all algorithms share: the ask/tell protocol and a few tools.
 
-An algorithm is a frozen dataclass of settings with pure functions; its state is a pytree.
+An algorithm is a frozen dataclass of settings with pure functions; its state is a pytree that is
+its own affair, but for `survivors`.
 
-    state = algorithm.init(key, capacity, seeds)     # `seeds` may be None
-    offspring = algorithm.ask(key, state)            # programs to evaluate
-    bar = algorithm.threshold(state)                 # what a fitness must reach to matter
-    state = algorithm.tell(key, state, offspring, fitness)
+    state = algorithm.init(key, capacity, seeds)         # `seeds` may be None
+    offspring = algorithm.ask(key, state)                # programs to evaluate, and their parents
+    bar = algorithm.threshold(state)                     # what a fitness must reach to matter
+    state = algorithm.tell(key, state, offspring, evaluation)
+    survivors = algorithm.survivors(state)               # who holds a place
+    state = algorithm.put(state, survivors)              # the same places, changed
 
-All run under jit, `capacity` being static. `state.population` and `state.fitness` hold the
-survivors; a place that nobody holds yet has fitness `EMPTY`. Every algorithm first evaluates a
+All run under jit, `capacity` being static. Who is not valid has fitness -inf (see
+`objective.evaluation`), and so has a place that nobody holds yet. Every algorithm first evaluates a
 queue of starters: the seeds, then random formulas.
+
+An individual's *birth* is its name in a run: the generation, from 1, and its number among the
+offspring of that one. Whoever calls `tell` fills it in.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from evojax_art.language.program import Program, select, take
+from evojax_art.objective.evaluation import Evaluation
 from evojax_art.search.variation import GrowthConfig, grow
 
 _AT_ONCE = 4096
-EMPTY = -2e9  # below any fitness that can be told
+NOBODY = -1  # in place of a parent, and of a birth
+
+
+class Offspring(NamedTuple):
+    """Programs to evaluate.
+
+    Attributes:
+        programs: O of them.
+        parents: their places among the survivors, host and donor; `NOBODY` where there is none.
+        birth: generation and number of each.
+    """
+
+    programs: Program
+    parents: Int[Array, "O 2"]
+    birth: Int[Array, "O 2"]
+
+
+class Survivors(NamedTuple):
+    """Who holds the places of a population.
+
+    Attributes:
+        programs: P of them.
+        fitness: -inf for who is not valid, and where nobody is.
+        taken: which places are held.
+        birth: generation and number of each.
+    """
+
+    programs: Program
+    fitness: Float[Array, "P"]
+    taken: Bool[Array, "P"]
+    birth: Int[Array, "P 2"]
 
 
 class Algorithm(Protocol):
@@ -38,7 +75,7 @@ class Algorithm(Protocol):
         """The state before the first generation."""
         ...
 
-    def ask(self, key: Key[Array, ""], state: Any) -> Program:
+    def ask(self, key: Key[Array, ""], state: Any) -> Offspring:
         """The next programs to evaluate."""
         ...
 
@@ -50,10 +87,35 @@ class Algorithm(Protocol):
         ...
 
     def tell(
-        self, key: Key[Array, ""], state: Any, offspring: Program, fitness: Float[Array, "O"]
+        self, key: Key[Array, ""], state: Any, offspring: Offspring, evaluation: Evaluation
     ) -> Any:
-        """The state after their fitness is known."""
+        """The state after they are evaluated."""
         ...
+
+    def survivors(self, state: Any) -> Survivors:
+        """Who holds its places."""
+        ...
+
+    def put(self, state: Any, survivors: Survivors) -> Any:
+        """The state where these hold the places of those that `survivors` gave."""
+        ...
+
+
+def nobody_yet(programs: Program) -> Survivors:
+    """Places that nobody holds; their programs are not evaluated, but may be bred from."""
+    count = programs.length.shape[0]
+    return Survivors(
+        programs=programs,
+        fitness=jnp.full(count, -jnp.inf, jnp.float32),
+        taken=jnp.zeros(count, bool),
+        birth=jnp.full((count, 2), NOBODY, jnp.int32),
+    )
+
+
+def evaluated(offspring: Offspring, evaluation: Evaluation) -> Survivors:
+    """Offspring as candidates for places."""
+    taken = jnp.ones(evaluation.fitness.shape, bool)
+    return Survivors(offspring.programs, evaluation.fitness, taken, offspring.birth)
 
 
 def fingerprint(program: Program) -> UInt32[Array, ""]:
@@ -88,9 +150,9 @@ def in_groups(fn: Callable[..., Program], *operands: Any) -> Program:
     return jax.lax.map(lambda row: fn(*row), operands, batch_size=min(_AT_ONCE, count))
 
 
-def concatenate(*populations: Program) -> Program:
-    """Several populations of equal capacity as one."""
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *populations)
+def concatenate(*parts: Any) -> Any:
+    """Several populations of equal capacity as one, or other trees of arrays with a first axis."""
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
 
 
 def starters(
@@ -104,9 +166,13 @@ def starters(
     return random if seeds is None else concatenate(seeds, random)
 
 
-def from_queue(queue: Program, asked: Int[Array, ""], children: Program) -> Program:
+def from_queue(
+    queue: Program, asked: Int[Array, ""], children: Program, parents: Int[Array, "O 2"]
+) -> Offspring:
     """The queue's next programs, and children in place of those behind its end."""
     index = asked + jnp.arange(children.length.shape[0])
     size = queue.length.shape[0]
     queued = take(queue, jnp.minimum(index, size - 1))
-    return select(index < size, queued, children)
+    nobody = jnp.full_like(parents, NOBODY)
+    programs, parents = select(index < size, (queued, nobody), (children, parents))
+    return Offspring(programs, parents, nobody)

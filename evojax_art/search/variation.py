@@ -288,7 +288,6 @@ def vary(
     growth: GrowthConfig,
 ) -> Program:
     """One child, made in one of the config's ways."""
-    kind_key, key = jax.random.split(key)
     capacity = host.capacity
     ways: dict[str, Callable[[Array], Program]] = {
         "crossover": lambda key: crossover(key, host, donor),
@@ -301,9 +300,12 @@ def vary(
         "hoist": lambda key: hoist(key, host),
         "fresh": lambda key: grow(key, capacity, growth),
     }
-    weights = jnp.array([config.weights[name] for name in ways])
+    weights = jnp.array([config.weights[name] for name in ways], jnp.float32)
+    # Under `vmap` all ways are gone, so each has a key of its own.
+    kind_key, *keys = jax.random.split(key, 1 + len(ways))
     kind = jax.random.categorical(kind_key, jnp.log(weights))
-    return jax.lax.switch(kind, list(ways.values()), key)
+    branches = [lambda keys, n=n, way=way: way(keys[n]) for n, way in enumerate(ways.values())]
+    return jax.lax.switch(kind, branches, keys)
 
 
 def _sampled_op(draw: Float[Array, ""], arity: Int[Array, ""], images: int) -> Int[Array, ""]:

@@ -1,0 +1,74 @@
+"""What is known of pictures, computed when somebody first asks for it, once per trace."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from evojax_art.nets.base import Classifier, Network
+from evojax_art.objective.tv import total_variation
+
+
+class Observed:
+    """P pictures and what networks see in them; for one trace, not to be kept.
+
+    Attributes:
+        images: [P, H, W, 3] in [0, 1], as networks take them; perhaps of less than float32.
+        nets: the networks, by name; the first is asked where no name is given.
+        reference: a picture [h, w, 3] that others are compared with, of any size; or None.
+    """
+
+    def __init__(
+        self,
+        images: Float[Array, "P H W 3"],
+        nets: Network | Mapping[str, Any],
+        reference: Float[Array, "h w 3"] | None = None,
+    ):
+        self.images = images
+        self.nets: Mapping[str, Any] = nets if isinstance(nets, Mapping) else {"": nets}
+        self.reference = reference
+        self._found: dict[tuple[str, str], Any] = {}
+
+    @cached_property
+    def pictures(self) -> Float[Array, "P H W 3"]:
+        """The images, float32 or more."""
+        return self.images.astype(jnp.promote_types(self.images.dtype, jnp.float32))
+
+    @cached_property
+    def total_variation(self) -> Float[Array, "P"]:
+        """See `tv.total_variation`."""
+        return total_variation(self.pictures)
+
+    def net(self, name: str = "") -> Any:
+        """A network by its name, or the first."""
+        return self.nets[name] if name in self.nets else next(iter(self.nets.values()))
+
+    def log_probabilities(self, name: str = "") -> Float[Array, "P K"]:
+        """Of a classifier's classes; pictures are resized as it expects."""
+        net: Classifier = self.net(name)
+        return self._once(
+            "log_probabilities",
+            name,
+            lambda: jax.nn.log_softmax(net.logits(self.images), axis=-1),
+        )
+
+    def activations(self, name: str = "") -> dict[str, Array]:
+        """Of every layer of a network, at the pictures' own size.
+
+        Raises:
+            InputError: pictures of a size that the network cannot take.
+        """
+        net: Network = self.net(name)
+        return self._once(
+            "activations",
+            name,
+            lambda: net.activations(net.preprocess(self.images, resize=False)),
+        )
+
+    def _once(self, what: str, name: str, compute_fn: Any) -> Any:
+        if (what, name) not in self._found:
+            self._found[what, name] = compute_fn()
+        return self._found[what, name]

@@ -1,0 +1,59 @@
+"""The settings of an objective, and the objective that they mean.
+
+A further term is a file of its own, its setting here, and its line in `build_objective`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evojax_art.objective.evaluation import Objective
+from evojax_art.objective.naturalness import NoiseGate, TotalVariation
+from evojax_art.objective.nearness import Nearness
+from evojax_art.objective.terms import Target, TargetTerm
+from evojax_art.runtime.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """How fitness is composed.
+
+    Attributes:
+        scale: "log_odds" of the score spreads both ends, so that selection still sees a
+            difference between 1e-6 and 1e-5, and between 99 % and 99.9 % (a layer's activations
+            are on a logarithmic scale then); "probability" is the plain score, as in 2015.
+        class_weight: factor of the scaled score, a layer's as well.
+        tv_weight: factor of the total variation, subtracted.
+        near: factor of the distance to the photograph of `start_from`, subtracted: how far colours
+            are apart once both are reduced to 8x8 pixels, 1 for a picture that is all of the
+            photograph's mean colour. Without a photograph it does nothing.
+        noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
+            The measure is iterative and costs as much as the classifier.
+    """
+
+    scale: Literal["log_odds", "probability"] = "log_odds"
+    class_weight: float = 1.0
+    tv_weight: float = 0.0
+    near: float = 4.0
+    noise_gate: float = 0.0
+
+    def __post_init__(self):
+        for name in ("near", "noise_gate"):
+            if getattr(self, name) < 0:
+                raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
+
+
+def build_objective(config: ObjectiveConfig, target: Target) -> Objective:
+    """The objective of these settings.
+
+    Args:
+        config: the settings.
+        target: what is wanted of a network.
+    """
+    return Objective(
+        terms=(
+            TargetTerm(target, config.class_weight, config.scale),
+            TotalVariation(config.tv_weight),
+            Nearness(config.near),
+        ),
+        constraints=(NoiseGate(config.noise_gate),) if config.noise_gate else (),
+    )

@@ -1,0 +1,44 @@
+"""The folder of a run.
+
+config.toml      the configuration, as `evolve --config` takes it
+metrics.jsonl    a line per generation: scores, fitness, nodes, formulas, and the seconds that had
+                 passed when the host learnt of it; null where there is no finite number
+records/         the new bests: PNGs with formula, score, seed and generation inside
+records.png      the records side by side
+best.png         the last record
+best.txt         its formula
+population.txt   the surviving formulas, best first, as `evolve --seeds` takes them
+"""
+
+import re
+from pathlib import Path
+
+from evojax_art.runs.config import RunConfig
+from evojax_art.runtime.errors import InputError
+
+
+def make_folder(config: RunConfig) -> Path:
+    """A new or empty folder, with a folder `records` in it.
+
+    Raises:
+        InputError: there is something in it, or it cannot be written.
+    """
+    name = re.sub(r"\W+", "-", config.wanted).strip("-")
+    folder = config.out or _unused(Path("runs") / f"{name}-{config.seed}")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"run folder {folder} is not empty; give another one with --out")
+        (folder / "records").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write run folder {folder}: {error.strerror}; give another one with --out"
+        ) from error
+    return folder
+
+
+def _unused(folder: Path) -> Path:
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate

@@ -1,0 +1,247 @@
+"""The loop of a run: the device works, and now and then the host looks at what came of it."""
+
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+from rich.console import Console
+
+from evojax_art.language.program import Program, take, to_expressions
+from evojax_art.objective.terms import Target
+from evojax_art.runs.config import RunConfig, config_text
+from evojax_art.runs.records import Record, Records
+from evojax_art.runs.state import RunState
+from evojax_art.runtime.files import write_text
+from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+from evojax_art.search.generation import VISIT, Evolution, EvolutionState, Summary, Until
+
+_VISIT_SECONDS = 0.2  # that generations may pass without the host: nobody waits for Ctrl-C
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: where everything lies.
+        target: what scores mean.
+        records: the new bests that were drawn, the last the best of all; none where no formula was
+            valid.
+        formulas: scored.
+        seconds: taken, without compilation.
+        host_seconds: of those, the ones in which the device had nothing to do.
+        reason: why it stopped.
+    """
+
+    folder: Path
+    target: Target
+    records: list[Record]
+    formulas: int
+    seconds: float
+    host_seconds: float
+    reason: str
+
+
+class Loop:
+    """Generations until a limit is reached, with all that is written of them.
+
+    Args:
+        config: of the run.
+        evolution: what it does.
+        records: its new bests.
+        folder: of the run.
+        images: names of the photographs that formulas read.
+        console: for progress.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        evolution: Evolution,
+        records: Records,
+        folder: Path,
+        images: tuple[str, ...],
+        console: Console,
+    ):
+        self._config = config
+        self._evolution = evolution
+        self._records = records
+        self._folder = folder
+        self._images = images
+        self._console = console
+        self._clock = _Clock()
+
+    def __call__(self, key: Key[Array, ""], seeds: Program | None) -> Outcome:
+        """Runs, from formulas to start from or from nothing; consumes the key."""
+        device = jax.devices()[0].device_kind
+        described = (
+            f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {device}, "
+            f"Python {platform.python_version()}"
+        )
+        write_text(self._folder / "config.toml", config_text(self._config, described))
+        state = RunState(self._evolution.init(key, seeds))
+        reason = ""
+        compiling = f"compiling for {device}, once ..."
+        with (
+            (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
+            stop_on_interrupt(self._console, "these generations") as interrupted,
+            StatusLine(self._console, compiling) as status,
+        ):
+            while not reason:
+                state, summaries, reason = self._visit(state)
+                for summary in summaries:
+                    metrics.write(_metrics_line(state, summary, self._evolution))
+                metrics.flush()
+                status.show(self._status(state, summaries[-1]))
+                reason = "interrupted" if interrupted.is_set() else reason
+        state = self._draw_last(state)
+        self._save_population(state.evolution)
+        return Outcome(
+            folder=self._folder,
+            target=self._evolution.target,
+            records=self._records.drawn,
+            formulas=state.formulas,
+            seconds=state.seconds,
+            host_seconds=state.host_seconds,
+            reason=reason,
+        )
+
+    def _visit(self, state: RunState) -> tuple[RunState, list["_Numbered"], str]:
+        """Lets generations pass, and draws the best where it is worth it."""
+        config, first = self._config, state.formulas == 0
+        done = int(state.evolution.generation)  # before it is consumed
+        until = Until(
+            generations=1 if first else self._generations(state, done),
+            score=config.stop_score,
+            drawn=state.drawn.value,
+            step=config.record_step,
+        )
+        self._clock.device_starts()
+        evolution, summaries, count = self._evolution.advance(state.evolution, until)
+        summaries, count = jax.device_get((summaries, count))
+        self._clock.device_ends(int(count))
+        if first:  # compilation is over
+            self._clock = _Clock()
+        passed = [
+            _Numbered(done + 1 + n, jax.tree.map(lambda all_, n=n: all_[n], summaries))
+            for n in range(count)
+        ]
+        state = state._replace(
+            evolution=evolution,
+            formulas=self._evolution.scored(done + int(count)),
+            seconds=self._clock.seconds,
+            host_seconds=self._clock.host_seconds,
+        )
+        last, reason = passed[-1].summary, self._limit(state, passed[-1].summary)
+        apart = abs(last.best_value - state.drawn.value)
+        if last.is_record and not apart < config.record_step:  # nothing is near to NaN
+            drawn = self._records.draw(evolution.best, state.formulas)
+            state = state._replace(drawn=drawn)
+        return state, passed, reason
+
+    def _generations(self, state: RunState, done: int) -> int:
+        """How many may pass: no more than are wanted, and than people like to wait for."""
+        wanted = 1
+        while (
+            wanted < min(VISIT, _VISIT_SECONDS / self._clock.seconds_each)
+            and self._evolution.scored(done + wanted) < self._config.formulas
+        ):
+            wanted += 1
+        return wanted
+
+    def _limit(self, state: RunState, summary: Summary) -> str:
+        config = self._config
+        if summary.best_score >= config.stop_score:
+            return f"score {config.stop_score} reached"
+        if state.formulas >= config.formulas:
+            return f"{state.formulas} formulas scored"
+        if config.minutes and state.seconds >= 60 * config.minutes:
+            return f"{config.minutes} minutes are over"
+        return ""
+
+    def _draw_last(self, state: RunState) -> RunState:
+        """The best of all is always drawn, if one was valid."""
+        best = state.evolution.best
+        if not bool(best.evaluation.valid) or int(best.birth[0]) == state.drawn.generation:
+            return state
+        return state._replace(drawn=self._records.draw(best, state.formulas))
+
+    def _save_population(self, state: EvolutionState) -> None:
+        survivors = self._evolution.algorithm.survivors(state.algorithm)
+        fitness = np.asarray(survivors.fitness)
+        order = np.argsort(-fitness, kind="stable")
+        valid = order[np.isfinite(fitness[order])]
+        formulas = to_expressions(take(survivors.programs, valid), self._images)
+        write_text(self._folder / "population.txt", "".join(f"{item}\n" for item in formulas))
+
+    def _status(self, state: RunState, last: "_Numbered") -> str:
+        text, drawn, summary = self._evolution.target.text, state.drawn, last.summary
+        parts = [f"generation {last.generation}"]
+        if drawn.count:
+            parts.append(f"best {text(float(summary.best_score))}")
+            if not math.isnan(drawn.unseen):
+                parts.append(f"unseen judge {100 * drawn.unseen:.3g} %")
+            parts += [f"mean {text(float(summary.mean_score))}", f"noise {drawn.noise:.3f}"]
+        else:
+            parts.append("nothing valid yet")
+        limit = "" if self._config.minutes else f"/{self._config.formulas}"
+        parts.append(f"{state.formulas}{limit} formulas")
+        timed = state.formulas - self._evolution.scored(1)
+        if timed > 0:
+            rate = timed / state.seconds
+            left = max(0.0, (self._config.formulas - state.formulas) / rate)
+            if self._config.minutes:
+                left = min(left, max(0.0, 60 * self._config.minutes - state.seconds))
+            parts += [f"{rate:.0f}/s", f"{int(left) // 60}:{int(left) % 60:02d} left"]
+        return " · ".join(parts)
+
+
+class _Numbered(NamedTuple):
+    """A generation's number, from 1, and what is known of it."""
+
+    generation: int
+    summary: Summary
+
+
+class _Clock:
+    """How long a run has taken, and for how much of that the device waited for the host."""
+
+    def __init__(self):
+        self._started = self._device_ended = time.monotonic()
+        self.host_seconds = 0.0
+        self.seconds_each = math.inf  # of a generation, lately
+
+    @property
+    def seconds(self) -> float:
+        """Since the first generation ended."""
+        return time.monotonic() - self._started
+
+    def device_starts(self) -> None:
+        """The host has handed over."""
+        self._device_started = time.monotonic()
+        self.host_seconds += self._device_started - self._device_ended
+
+    def device_ends(self, generations: int) -> None:
+        """So many have passed."""
+        self._device_ended = time.monotonic()
+        self.seconds_each = (self._device_ended - self._device_started) / generations
+
+
+def _metrics_line(state: RunState, last: _Numbered, evolution: Evolution) -> str:
+    row: dict[str, Any] = {
+        "generation": last.generation,
+        "formulas": evolution.scored(last.generation),
+        "seconds": round(state.seconds, 3),
+    }
+    row |= {name: np.asarray(value).item() for name, value in last.summary._asdict().items()}
+    row["best_noise"] = round(state.drawn.noise, 5)
+    row = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON
+    return json.dumps(row, allow_nan=False) + "\n"
