@@ -151,7 +151,7 @@ def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
 ):
     """The unseen judge is the judge itself, whose classes have another order."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    order = [2, 0, 3, 1]
+    order = [2, 3, 1, 0]  # by position the crabs would be the whale and the goose
     vocabulary = Vocabulary(tuple(TINY_VOCABULARY.names[index] for index in order))
 
     class Permuted(TinyNet):
@@ -167,7 +167,9 @@ def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
     monkeypatch.setitem(REGISTRY, "tiny", tiny)
     assert evolve("--weights", tiny_weights, "--out", tmp_path / "run", "--formulas", 16) == 0
     text = read_png_text(tmp_path / "run" / "best.png")
-    assert float(text["unseen_score"]) == pytest.approx(float(text["score"]), rel=1e-4)
+    # It is shown the picture in eight bits.
+    assert float(text["unseen_score"]) == pytest.approx(float(text["score"]), abs=0.01)
+    assert float(text["score"]) > 0.6
 
 
 def test_unseen_judge_without_weights_is_missed_before_anything_is_written(

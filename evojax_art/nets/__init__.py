@@ -1,4 +1,4 @@
-"""The networks: architectures, their weights, and the registry that finds both.
+"""The networks: architectures, vocabularies, weights, and the registry that finds them.
 
 May import `artwork` and below.
 """

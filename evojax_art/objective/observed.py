@@ -62,11 +62,7 @@ class Observed:
             InputError: pictures of a size that the network cannot take.
         """
         net: Network = self.net(name)
-        return self._once(
-            "activations",
-            name,
-            lambda: net.activations(net.preprocess(self.images, resize=False)),
-        )
+        return self._once("activations", name, lambda: net.features(self.images, resize=False))
 
     def _once(self, what: str, name: str, compute_fn: Any) -> Any:
         if (what, name) not in self._found:
