@@ -10,17 +10,16 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 
+from evojax_art.cli.flags import parse_flags
 from evojax_art.nets.weights import load_net
-from evojax_art.runs.config import parse_flags, with_config
 from evojax_art.runs.training.photographs import read_photographs
 from evojax_art.runs.training.session import judge_report, train
 from evojax_art.runs.training.training import TrainingConfig
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.tables import INLINE
 
 _PROG = "train_classifier.py"
 
@@ -41,16 +40,13 @@ class TrainCommand:
     out: Path = Path("runs/training")
     config: Path | None = None
     report_only: bool = False
-    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
-        default_factory=TrainingConfig
-    )
+    training: TrainingConfig = field(default_factory=TrainingConfig, metadata=INLINE)
 
 
 def main() -> int:
     """Exit status 2 for a mistake in what was given."""
     try:
-        flags = with_config(sys.argv[1:], TrainingConfig, _PROG)
-        command = parse_flags(TrainCommand, flags, _PROG)
+        command = parse_flags(TrainCommand, sys.argv[1:], _PROG)
         training = command.training
         if command.report_only:
             _, test = read_photographs(command.data)

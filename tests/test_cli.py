@@ -88,7 +88,7 @@ def test_missing_weights_say_what_to_place_where(fails, tmp_path, monkeypatch):
 
 
 def test_pictures_that_a_layer_cannot_take(fails):
-    message = fails("evolve", "--layer", "block1", "--scene.size", 30)
+    message = fails("evolve", "--layer", "block1", "--raster.size", 30)
     assert "the network's layers take pictures whose sides are multiples of 8, got 30x30" in message
 
 
@@ -123,15 +123,21 @@ CONFIG_MISTAKES = {
     "[genetic.growth]\ndepth = 5": "unknown key genetic.growth.depth",
     "genetic = 5": "genetic must be a table",
     "[seed]\na = 1": "seed must be a plain value",
-    "[genetic]\npopulation = 'many'": "--genetic.population",
-    "[genetic]\npopulation = 2.5": "--genetic.population",
+    "[genetic]\npopulation = 'many'": "genetic.population must be a whole number, got 'many'",
+    "[genetic]\npopulation = 2.5": "genetic.population must be a whole number, got 2.5",
     "[genetic]\npopulation = 0": "genetic.population must be 1 or more, got 0",
     "[genetic.variation]\nsubst = -1": "variation weights must not be negative",
-    "algorithm = 'annealing'": "annealing",
+    "algorithm = 'genetics'": "one of genetic, mount2015, got 'genetics'; did you mean genetic?",
     "algorithm = 'mount2015'": "objective.scale",
-    "[scene]\nsmooth = 'yes'": "smooth",
+    "[raster]\nsmooth = 'yes'": "raster.smooth must be true or false, got 'yes'",
+    "[raster]\nsmooth = 1": "raster.smooth must be true or false, got 1",
+    "minutes = true": "minutes must be a number, got True",
+    "out = 3": "out must be the name of a file, got 3",
+    "target = [1.5, true]": "target must be text, or a list of such, got [1.5, True]",
+    "[raster]\nsize = 8\n[scene]\nsize = 9": "scene.* is the old name of raster.*: give one",
+    "[genetic.growth]\nimages = 2": "unknown key genetic.growth.images",
     "seed = -1": "seed must be 0 to",
-    "formulas = [1, 2]": "formulas",
+    "formulas = [1, 2]": "formulas must be a whole number, got [1, 2]",
     "seed = = 3": "not valid TOML",
     "guide = 'a.png'": "guide: say with --layer",
     "image = 'a=a.png'\nimages = 3": "unknown key images; did you mean image",
@@ -149,19 +155,21 @@ def test_bad_config(fails, tmp_path, text):
 
 
 FLAG_MISTAKES = {
-    "--genetic.populaton 5": "did you mean --genetic.population",
-    "--formulas many": "--formulas",
+    "--genetic.populaton 5": "--genetic.populaton; did you mean --genetic.population",
+    "--formulas many": "--formulas must be a whole number, got 'many'",
+    "--formulas": "--formulas: expected one argument (see evojax-art evolve --help)",
+    "--formulas 5 x": "unknown option x",
     "--formulas 0": "formulas must be 1 or more, got 0",
     "--max-length 2": "max_length must be 3 or more",
-    "--scene.size -1": "scene.size must be 0 or more",
-    "--scene.crunch 2015": "2015",
+    "--raster.size -1": "raster.size must be 0 or more",
+    "--raster.crunch 2015": "must be one of sigmoid, 1995, got '2015'; did you mean 1995?",
     "--objective.noise-gate -1": "objective.noise_gate must be 0 or more",
     "--mount2015.fresh 0.9": "must sum to at most 1",
     "--genetic.parsimony -1": "genetic.parsimony must be 0 or more",
     "--dtype float16": "float16",
     "--target": "name at least one class",
     "--net sqeezenet": "unknown network 'sqeezenet'; did you mean squeezenet1_1?",
-    "--config": "--config needs a file",
+    "--config": "--config: expected one argument",
     "--config absent.toml": "cannot read config absent.toml",
     "--seeds absent.txt": "absent.txt",
     "--layer nope": "no layer 'nope'; there are squares, logits",

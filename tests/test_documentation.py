@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from evojax_art.cli.main import COMMANDS
-from evojax_art.runs.config import RunConfig, read_config
+from evojax_art.runs.settings import RunConfig
+from evojax_art.runs.toml import read_config
 from evojax_art.runs.training.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -124,7 +124,7 @@ def test_keys_of_an_evolution(ledger, algorithm):
 @pytest.mark.parametrize("start", ["nothing", "photograph"])
 def test_keys_of_a_run(ledger, start, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr(jax.random, "key", lambda seed, impl=None: _keyed(ledger, seed, impl))
-    flags = "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --max-length 24"
+    flags = "--net tiny --raster.size 8 --record-size 16 --record-samples 1 --max-length 24"
     flags += " --genetic.population 8 --genetic.offspring 4 --formulas 24"
     if start == "photograph":
         Image.new("RGB", (8, 8), "red").save(tmp_path / "cat.png")

@@ -40,7 +40,7 @@ def fitness_of(evaluator: Evaluator, formula) -> float:
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "lbfgs"}], ids=["adam", "lbfgs"])
 def test_a_formula_gets_better_and_stays_a_line_of_text(tiny_net, settings):
     evaluator = evaluator_of(tiny_net)
-    config = PolishConfig(restarts=2, climb=replace(SHORT, **settings))
+    config = PolishConfig(restarts=2, ascent=replace(SHORT, **settings))
     start = parse(FORMULA)
     result = FormulaPolisher(evaluator, config)(start, jax.random.key(0))
     assert result.start.fitness == pytest.approx(fitness_of(evaluator, start), abs=1e-5)
@@ -52,7 +52,7 @@ def test_a_formula_gets_better_and_stays_a_line_of_text(tiny_net, settings):
 
 
 def test_tracing_climbs_as_well(tiny_net):
-    config = PolishConfig(restarts=1, climb=replace(SHORT, coarse=0.0))
+    config = PolishConfig(restarts=1, ascent=replace(SHORT, coarse=0.0))
     both = [
         FormulaPolisher(evaluator_of(tiny_net), replace(config, gradient=gradient))(
             parse(FORMULA), jax.random.key(0)
@@ -63,7 +63,7 @@ def test_tracing_climbs_as_well(tiny_net):
 
 
 def test_named_constants_move_too(tiny_net):
-    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=2, climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=2, ascent=SHORT))
     result = polisher(parse("( + ( * x_iy j ) golden )"), jax.random.key(0))
     assert result.num_constants == 2
     assert "golden" not in to_text(result.best.expression)
@@ -74,7 +74,7 @@ def test_what_cannot_get_better_stays_as_it_was(tiny_net):
     """Where the objective is flat, named constants keep their names."""
     evaluator = evaluator_of(tiny_net, class_weight=0.0)
     start = parse("( * x_iy j )")
-    result = FormulaPolisher(evaluator, PolishConfig(restarts=2, climb=SHORT))(
+    result = FormulaPolisher(evaluator, PolishConfig(restarts=2, ascent=SHORT))(
         start, jax.random.key(0)
     )
     assert result.best.expression == start
@@ -108,9 +108,9 @@ def test_copies_behind_the_best_start_again_near_it(tiny_net):
 def test_what_the_gradient_does_not_see_is_found_by_starting_again(tiny_net):
     start = parse("( floor ( + ( * x_iy ( q 4 1 0 0 ) ) ( q 0.4 0.4 0.4 0.4 ) ) )")
     evaluator = evaluator_of(tiny_net)
-    alone = FormulaPolisher(evaluator, PolishConfig(restarts=1, climb=SHORT))
+    alone = FormulaPolisher(evaluator, PolishConfig(restarts=1, ascent=SHORT))
     assert alone(start, jax.random.key(0)).best.expression == start
-    several = FormulaPolisher(evaluator, PolishConfig(restarts=2, climb=SHORT))
+    several = FormulaPolisher(evaluator, PolishConfig(restarts=2, ascent=SHORT))
     result = several(start, jax.random.key(0))
     assert result.best.fitness > result.start.fitness + 0.01
 
@@ -122,7 +122,7 @@ def test_early_end_keeps_the_best(tiny_net):
         shares.append(share)
         return False
 
-    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=1, climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(restarts=1, ascent=SHORT))
     result = polisher(parse(FORMULA), jax.random.key(0), stop)
     assert len(shares) == 1
     assert result.steps < SHORT.steps
@@ -137,11 +137,11 @@ def test_lifting_changes_nothing_yet():
 
 
 def test_no_constants(tiny_net):
-    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(climb=SHORT))
+    polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(ascent=SHORT))
     with pytest.raises(InputError, match="--lift"):
         polisher(parse("( exp x_iy )"), jax.random.key(0))
     lifting = FormulaPolisher(
-        evaluator_of(tiny_net), PolishConfig(lift=True, restarts=2, climb=SHORT)
+        evaluator_of(tiny_net), PolishConfig(lift=True, restarts=2, ascent=SHORT)
     )
     result = lifting(parse("( exp x_iy )"), jax.random.key(0))
     assert result.best.fitness > result.start.fitness
@@ -209,7 +209,7 @@ def test_the_best_of_a_population_pass_on_what_they_became(tiny_net):
 def test_the_command(tmp_path, monkeypatch, tiny_weights, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--net", "tiny", "--weights", str(tiny_weights), "--target", "red", "--size", "32"]
-    flags += ["--restarts", "2", "--climb.steps", "8", "--scene.size", "12"]
+    flags += ["--restarts", "2", "--ascent.steps", "8", "--raster.size", "12"]
     assert main(["polish", FORMULA, *flags]) == 0
     printed = capsys.readouterr()
     formula = printed.out.splitlines()[0]
@@ -230,7 +230,7 @@ def test_the_command(tmp_path, monkeypatch, tiny_weights, capsys):
 def test_a_picture_says_what_it_was_bred_for(tmp_path, monkeypatch, tiny_weights, capsys):
     monkeypatch.chdir(tmp_path)
     weights = ["--weights", str(tiny_weights), "--size", "32"]
-    weights += ["--restarts", "1", "--climb.steps", "2", "--scene.size", "12"]
+    weights += ["--restarts", "1", "--ascent.steps", "2", "--raster.size", "12"]
     wishes = {"a.png": ["--target", "green", "goose"], "b.png": ["--layer", "squares:1"]}
     for name, wish in wishes.items():
         assert main(["polish", FORMULA, *wish, "--net", "tiny", "--out", name, *weights]) == 0
@@ -254,8 +254,8 @@ def test_a_picture_says_what_it_was_bred_for(tmp_path, monkeypatch, tiny_weights
         (["( exp y"], "missing|never closed"),
         (["nothing.png"], "nothing.png"),
         ([FORMULA, "--restarts", "0"], "restarts must be 1 or more"),
-        ([FORMULA, "--climb.steps", "0"], "steps must be 1 or more"),
-        ([FORMULA, "--climb.learning-rate", "nan"], "learning_rate must be above 0"),
+        ([FORMULA, "--ascent.steps", "0"], "steps must be 1 or more"),
+        ([FORMULA, "--ascent.learning-rate", "nan"], "learning_rate must be above 0"),
         ([FORMULA, "--layer", "nope"], "no layer 'nope'"),
         ([FORMULA, "--guide", "a.png"], "--layer"),
         ([FORMULA, FORMULA, "--out", "a.png"], "folder"),

@@ -21,6 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.evolve import EvolveCommand
+from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.main import main
 from evojax_art.language.bindings import bind_images
 from evojax_art.language.formula import parse
@@ -29,15 +31,16 @@ from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.nets.registry import REGISTRY, weights_path
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.objective.classes import ClassTarget
-from evojax_art.objective.target import classes_of
+from evojax_art.objective.target import TargetConfig, classes_of
 from evojax_art.render.batch import render
-from evojax_art.runs.config import RunConfig, config_text, parse_flags, read_config
 from evojax_art.runs.evolve import _bind, _seeds
+from evojax_art.runs.settings import RunConfig
+from evojax_art.runs.toml import config_text, read_config
 from evojax_art.runtime.cache import CACHE_VARIABLE
 from evojax_art.runtime.errors import InputError
 
 SMALL = (
-    "--net tiny --scene.size 8 --record-size 16 --record-samples 1 --record-step 0 "
+    "--net tiny --raster.size 8 --record-size 16 --record-samples 1 --record-step 0 "
     "--max-length 24 "
     "--genetic.population 16 --genetic.offspring 8 --formulas 64"
 ).split()
@@ -336,7 +339,7 @@ def test_guide_and_score_limit(tiny_weights, tmp_path, photograph, capsys):
 def test_a_run_that_starts_from_a_photograph(tiny_weights, tmp_path, photograph):
     folder = tmp_path / "run"
     flags = ("--weights", tiny_weights, "--objective.near", 1e6, "--start-from", photograph)
-    flags += tuple("--scene.samples 1 --record-size 8 --max-length 16".split())  # one compilation
+    flags += tuple("--raster.samples 1 --record-size 8 --max-length 16".split())  # one compilation
     assert evolve(*flags, "--out", folder) == 0
     formulas = (folder / "population.txt").read_text().splitlines()
     assert formulas[0] == "Dune"  # nothing is nearer to it than itself
@@ -362,7 +365,8 @@ def test_a_run_that_starts_from_a_photograph(tiny_weights, tmp_path, photograph)
 
 def test_saved_config_has_the_pictures():
     images = ("a=b c.png", "d:whole=e=f.png")
-    config = RunConfig(image=images, start_from=Path("u.png"), layer="stem", guide=Path("g.png"))
+    target = TargetConfig(layer="stem", guide=Path("g.png"))
+    config = RunConfig(image=images, start_from=Path("u.png"), target=target)
     table = tomllib.loads(config_text(config, "a comment"))
     assert (table["image"], table["start_from"]) == (list(images), "u.png")
     assert "images" not in table["genetic"]["growth"]
@@ -372,9 +376,9 @@ def test_saved_pictures_are_read_back_and_flags_add_to_them(tmp_path):
     path = tmp_path / "config.toml"
     config = RunConfig(image=("a=b c.png", "d:whole=e=f.png"), start_from=Path("u.png"))
     path.write_text(config_text(config, "a comment"))
-    flags = read_config(path)
-    assert parse_flags(RunConfig, flags, "evolve") == config
-    more = parse_flags(RunConfig, [*flags, "--image", "z=g.png"], "evolve")
+    assert read_config(path, RunConfig) == config
+    flags = ["--image", "z=g.png", "--config", str(path)]
+    more = parse_flags(EvolveCommand, flags, "evolve").run
     assert more.image == (*config.image, "z=g.png")
     assert math.isinf(config.stop_score)
 

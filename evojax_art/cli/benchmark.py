@@ -2,7 +2,7 @@
 
 from evojax_art.benchmark.session import BenchmarkConfig
 from evojax_art.benchmark.session import benchmark as run_benchmark
-from evojax_art.runs.config import parse_flags
+from evojax_art.cli.flags import parse_flags
 
 
 def benchmark(flags: list[str]) -> None:

@@ -3,22 +3,23 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-import tyro
 from jaxtyping import UInt8
 from rich.console import Console
 
+from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.start import read_start
 from evojax_art.cli.video import usual_kind
+from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
-from evojax_art.runs.config import parse_flags
 from evojax_art.runs.dream import DreamConfig, Dreamer
 from evojax_art.runs.dream_folder import DreamFolder
 from evojax_art.runtime.cache import keep_compiled
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+from evojax_art.runtime.tables import INLINE, POSITIONAL
 
 _BAR = 24  # characters
 
@@ -39,12 +40,12 @@ class DreamCommand:
         dream: the settings.
     """
 
-    start: tyro.conf.Positional[str]
+    start: str = field(metadata=POSITIONAL)
     out: Path | None = None
     frames: int = 60
     video: Literal["auto", "mp4", "gif", "none"] = "auto"
     fps: float = 12.0
-    dream: Annotated[DreamConfig, tyro.conf.arg(name="")] = field(default_factory=DreamConfig)
+    dream: DreamConfig = field(default_factory=DreamConfig, metadata=INLINE)
 
     def __post_init__(self):
         if not 1 <= self.frames <= 100_000:
@@ -56,7 +57,7 @@ def dream(flags: list[str]) -> None:
     command = parse_flags(DreamCommand, flags, "evojax-art dream")
     config = command.dream
     keep_compiled()
-    net, target = config.load()
+    net, target = load_target(config.target)
     dreamer = Dreamer(config, net, target)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)

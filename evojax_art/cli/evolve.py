@@ -3,14 +3,13 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
+from evojax_art.cli.flags import parse_flags
 from evojax_art.nets.registry import lookup
-from evojax_art.runs.config import RunConfig, parse_flags, with_config
 from evojax_art.runs.evolve import run
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.cache import keep_compiled
+from evojax_art.runtime.tables import INLINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +22,12 @@ class EvolveCommand:
     """
 
     config: Path | None = None
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    run: RunConfig = field(default_factory=RunConfig, metadata=INLINE)
 
 
 def evolve(flags: list[str]) -> None:
     """The command."""
-    prog = "evojax-art evolve"
-    flags = with_config(flags, RunConfig, prog)
-    config = parse_flags(EvolveCommand, flags, prog).run
+    config = parse_flags(EvolveCommand, flags, "evojax-art evolve").run
     keep_compiled()
     outcome = run(config)
     print(f"stopped: {outcome.reason}, {outcome.seconds:.0f} s")
@@ -38,10 +35,10 @@ def evolve(flags: list[str]) -> None:
         print(f"no formula was valid: see objective.noise_gate\nfolder: {outcome.folder}")
         return
     best = outcome.records[-1]
-    unseen = lookup(config.net).unseen
+    unseen = lookup(config.target.net).unseen
     opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %"
     print(
-        f"best: {outcome.target.text(best.score)} {config.wanted}"
+        f"best: {outcome.target.text(best.score)} {config.target.words}"
         f"{'' if math.isnan(best.unseen) else opinion}; noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"

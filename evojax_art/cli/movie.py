@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tyro
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import (
@@ -21,14 +20,15 @@ from rich.progress import (
 from rich.text import Text
 
 from evojax_art.artwork.video import check_video, write_video
+from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, look_of, picture_size, read_all
 from evojax_art.cli.video import usual_kind
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
 from evojax_art.render.look import Raster
 from evojax_art.render.movie import Actor, MovieConfig, depends_on_z, film, morph
-from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
+from evojax_art.runtime.tables import POSITIONAL, REPEATABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class MovieCommand:
         lenient: read formulas as the 1995 program does, never complaining.
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
     out: Path | None = None
     size: str = "640x480"
     seconds: float = 8.0
@@ -74,7 +74,7 @@ class MovieCommand:
     crunch: Crunch | None = None
     smooth: bool = False
     samples: int = 2
-    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    image: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     lenient: bool = False
 
 

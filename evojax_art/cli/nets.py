@@ -1,13 +1,12 @@
 """`evojax-art nets`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import tyro
-
+from evojax_art.cli.flags import parse_flags
 from evojax_art.nets.download import download
 from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path
-from evojax_art.runs.config import parse_flags
+from evojax_art.runtime.tables import POSITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class NetsCommand:
         download: fetch its published weights into the cache.
     """
 
-    name: tyro.conf.Positional[str] = ""
+    name: str = field(default="", metadata=POSITIONAL)
     classes: bool = False
     target: str = ""
     download: bool = False

@@ -2,35 +2,34 @@
 
 import math
 import statistics
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import Array, Key
 from rich.console import Console
 
 from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, output_paths, picture_size, read_all
 from evojax_art.cli.start import read_start
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.target import UNSAID, TargetConfig, load_target
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
 from evojax_art.render.large import render_picture, to_bytes
 from evojax_art.render.look import Raster, RasterConfig
-from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
+from evojax_art.runtime.tables import INLINE, POSITIONAL, REPEATABLE, formerly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +37,13 @@ class PolishCommand:
     """Move a formula's constants, or with --pixels the pixels of its picture, up the gradient.
 
     A formula's result is printed as text, never worse than the start, and drawn. A PNG of ours says
-    how it wants to be drawn, and what it was bred for; flags override it.
+    how it wants to be drawn, and what it was bred for (else it is a crab, for this package's
+    network); flags override it.
 
     Attributes:
         inputs: formulas as text, or files of them: a PNG of ours, text (one a line) or JSON; with
             --pixels also a photograph.
-        target: what to see: names of classes or superclasses, parts of names, or indices; several
-            are summed. By default what the PNG was bred for, or crab.
-        layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL. A wrong name
-            lists those there are.
-        guide: with a layer, a picture: its activations there shall be matched.
-        net: the network that judges; by default the PNG's, or the embedded one.
-        weights: its weights file, .safetensors or .pth; by default the one that is part of this
-            package, or else the one in the cache.
+        target: what to see, and which network says so; by default what the PNG was bred for.
         out: the PNG, or a folder where there are several formulas; existing files are replaced.
         size: WIDTHxHEIGHT of the PNG, or one number; with --pixels of what is polished.
         image: NAME=FILE, a photograph that formulas may read; NAME:whole=FILE fits it.
@@ -59,25 +52,21 @@ class PolishCommand:
         pixels: polish the picture's pixels, not the formula.
         polish: the settings for a formula.
         objective: how fitness is composed.
-        scene: the pictures that are judged.
+        raster: the pictures that are judged.
         pixel: the settings for pixels.
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
-    target: tuple[str, ...] = ()
-    layer: str = ""
-    guide: Path | None = None
-    net: str = ""
-    weights: Path | None = None
+    inputs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
+    target: TargetConfig = field(default=UNSAID, metadata=INLINE)
     out: Path | None = None
     size: str = "448"
-    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    image: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     seed: int = 0
     lenient: bool = False
     pixels: bool = False
-    polish: Annotated[PolishConfig, tyro.conf.arg(name="")] = field(default_factory=PolishConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig, metadata=INLINE)
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(tv_weight=1.0))
-    scene: RasterConfig = field(default_factory=RasterConfig)
+    raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     pixel: PixelsConfig = field(default_factory=PixelsConfig)
 
     def __post_init__(self):
@@ -86,12 +75,7 @@ class PolishCommand:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if not any(Path(given).suffix.lower() == ".png" for given in self.inputs):
-            self.wish({})  # refuses what makes no sense, whatever the formulas
-
-    def wish(self, text: Mapping[str, str]) -> TargetConfig:
-        """What is wanted of a formula whose picture says this."""
-        names = ("target", "layer", "guide", "net", "weights")
-        return TargetConfig.recalled(text, **{name: getattr(self, name) for name in names})
+            self.target.recalled({})  # refuses what makes no sense, whatever the formulas
 
 
 def polish(flags: list[str]) -> None:
@@ -127,13 +111,13 @@ class _Job(NamedTuple):
     Attributes:
         given: the formula.
         bound: pictures that it reads.
-        wish: what is wanted of it.
+        wanted: what is wanted of it.
         scene: how it is drawn and judged.
     """
 
     given: Given
     bound: Bound
-    wish: TargetConfig
+    wanted: TargetConfig
     scene: RasterConfig
 
 
@@ -142,18 +126,18 @@ class _Session:
 
     def __init__(self, command: PolishCommand, size: tuple[int, int], console: Console):
         self._command, self._size, self._console = command, size, console
-        self._loaded = cache(TargetConfig.load)
+        self._loaded = cache(load_target)
         self._polishers: dict[tuple, FormulaPolisher] = {}
 
     def job(self, given: Given, bound: Bound) -> _Job:
         """As flags say, else as its picture does; that network and target are there."""
-        scene, default = self._command.scene, RasterConfig()
+        scene, default = self._command.raster, RasterConfig()
         look = asdict(given.look)
         unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
         scene = replace(scene, **{name: look[name] for name in unsaid})
-        wish = self._command.wish(given.text)
-        self._loaded(wish)
-        return _Job(given, bound, wish, scene)
+        wanted = self._command.target.recalled(given.text)
+        self._loaded(wanted)
+        return _Job(given, bound, wanted, scene)
 
     def all(self, jobs: list[_Job], paths: list[Path]) -> list[Polished]:
         """Polishes and draws; fewer when somebody wants to stop."""
@@ -181,20 +165,22 @@ class _Session:
         return results
 
     def _polished(self, title: str, job: _Job, key: Key[Array, ""], interrupted: Flag) -> Polished:
-        _, target = self._loaded(job.wish)
+        _, target = self._loaded(job.wanted)
         polisher = self._polisher(job)
         with StatusLine(self._console, f"{title}: compiling ...") as status:
 
             def progress(share: float, score: float) -> bool:
-                status.show(f"{title}: {100 * share:.0f} %, {target.text(score)} {job.wish.wanted}")
+                status.show(
+                    f"{title}: {100 * share:.0f} %, {target.text(score)} {job.wanted.words}"
+                )
                 return not interrupted.is_set()
 
             return polisher(job.given.expression, key, progress)
 
     def _polisher(self, job: _Job) -> FormulaPolisher:
-        known = (job.wish, job.scene, job.bound.sources)
+        known = (job.wanted, job.scene, job.bound.sources)
         if known not in self._polishers:
-            command, (net, target) = self._command, self._loaded(job.wish)
+            command, (net, target) = self._command, self._loaded(job.wanted)
             evaluator = Evaluator(
                 net, target, command.objective, job.scene, photographs=job.bound.pyramids
             )
@@ -203,10 +189,10 @@ class _Session:
 
     def _tell(self, title: str, job: _Job, result: Polished) -> None:
         start, best = result.start, result.best
-        _, target = self._loaded(job.wish)
+        _, target = self._loaded(job.wanted)
         each = 1000 * result.seconds / max(1, result.steps)
         self._console.print(
-            f"{title}: {target.text(start.score)} -> {target.text(best.score)} {job.wish.wanted} "
+            f"{title}: {target.text(start.score)} -> {target.text(best.score)} {job.wanted.words} "
             f"(value {start.value:.3f} -> {best.value:.3f}), {result.num_constants} constants, "
             f"compiling {result.compile_seconds:.1f} s, {result.steps} steps, {each:.1f} ms each",
             markup=False,
@@ -218,15 +204,15 @@ class _Session:
         bound, formula, look = job.bound, result.best.expression, job.scene.look
         raster = Raster(height=height, width=width, samples=2)
         picture = render_picture(formula, look, raster, images=bound.pyramids)
-        net, _ = self._loaded(job.wish)
+        net, _ = self._loaded(job.wanted)
         judged = job.scene.raster(net.size)
         text = {
             "formula": formula,
             **bound.chunk(formula),
             "polished_from": result.start.expression,
             "score": f"{result.best.score:.6g}",
-            **job.wish.wish,
-            "net": job.wish.net,
+            **job.wanted.text,
+            "net": job.wanted.net,
             "judged_size": judged.height,
             "judged_samples": judged.samples,
             **asdict(look),
@@ -243,8 +229,8 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     given = " ".join(command.inputs)
     start = read_start(given, command.size)
     is_png = Path(given).suffix.lower() == ".png"
-    wish = command.wish(read_png_text(Path(given)) if is_png else {})
-    net, target = wish.load()
+    wanted = command.target.recalled(read_png_text(Path(given)) if is_png else {})
+    net, target = load_target(wanted)
     polisher = PixelPolisher(net, target, command.pixel)
     with StatusLine(console, "compiling, once for each octave ...") as status:
 
@@ -257,15 +243,15 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     text = {
         "pixels_polished_from": given,
         "score": f"{result.score:.6g}",
-        **wish.wish,
-        "net": wish.net,
+        **wanted.text,
+        "net": wanted.net,
         "noise": f"{result.noise:.4g}",
         "seed": command.seed,
         "Software": f"evojax_art {version('evojax-art')}",
     }
     write_png(out, to_bytes(result.picture), text)
     console.print(
-        f"{target.text(result.start_score)} -> {target.text(result.score)} {wish.wanted} (value "
+        f"{target.text(result.start_score)} -> {target.text(result.score)} {wanted.words} (value "
         f"{result.start_value:.3f} -> {result.value:.3f}), noise {result.start_noise:.3f} -> "
         f"{result.noise:.3f}, compiling {result.compile_seconds:.1f} s, {result.seconds:.1f} s",
         markup=False,

@@ -1,22 +1,22 @@
 """`evojax-art render`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from evojax_art.artwork.picture import png_writer
+from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, look_of, output_paths, picture_crop, picture_size, read_all
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
 from evojax_art.render.large import render_bands, to_bytes
 from evojax_art.render.look import Look, Raster
-from evojax_art.runs.config import parse_flags
 from evojax_art.runtime.cache import keep_compiled
+from evojax_art.runtime.tables import POSITIONAL, REPEATABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class RenderCommand:
         lenient: read formulas as the 1995 program does, never complaining.
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
     out: Path | None = None
     size: str = "512"
     z: float | None = None
@@ -57,7 +57,7 @@ class RenderCommand:
     jitter: bool = False
     adaptive: float = 0.0
     bits: Literal[8, 16] = 8
-    image: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    image: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     lenient: bool = False
 
 

@@ -21,7 +21,7 @@ from evojax_art.runtime.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
-    """What is wanted, and of which network; commands' settings are built on it.
+    """What is wanted, and of which network; a part of commands' settings.
 
     Attributes:
         target: what to see: names of classes or superclasses, parts of names, or indices; several
@@ -40,72 +40,69 @@ class TargetConfig:
     net: str = DEFAULT
     weights: Path | None = None
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """For those who have nothing else to fill in what is missing.
+
+        Raises:
+            InputError: no target, or a guide without a layer.
+        """
         if not self.target:
             raise InputError("target: name at least one class")
         if self.guide and not self.layer:
             raise InputError("guide: say with --layer which layer of the network shall match it")
 
-    @classmethod
-    def recalled(
-        cls,
-        text: Mapping[str, str],
-        *,
-        target: tuple[str, ...] = (),
-        layer: str = "",
-        guide: Path | None = None,
-        net: str = "",
-        weights: Path | None = None,
-    ) -> "TargetConfig":
-        """What a picture was bred for, as its text says (`wish`, and `net`).
+    def recalled(self, text: Mapping[str, str]) -> "TargetConfig":
+        """The same; what is not said here is what a picture was bred for, else as by default.
 
         Args:
-            text: of the picture; what it does not say is as by default.
-            target: in place of what it says, as the others, where there is any.
-            layer: likewise.
-            guide: likewise.
-            net: likewise.
-            weights: the network's.
+            text: of the picture (`text`, and `net`).
 
         Raises:
             InputError: a guide without a layer.
         """
+        target, layer, guide = self.target, self.layer, self.guide
         if not (target or layer):
             layer, names = text.get("layer", ""), text.get("target", "")
             target = tuple(names.split(", ")) if names else ()
             guide = guide or (Path(text["guide"]) if layer and "guide" in text else None)
-        default = cls()
-        return cls(
+        default = TargetConfig()
+        recalled = TargetConfig(
             target=target or default.target,
             layer=layer,
             guide=guide,
-            net=net or text.get("net", "") or default.net,
-            weights=weights,
+            net=self.net or text.get("net", "") or default.net,
+            weights=self.weights,
         )
+        recalled.check()
+        return recalled
 
     @property
-    def wish(self) -> dict[str, str]:
+    def text(self) -> dict[str, str]:
         """What is wanted, as pictures carry it: `target`, or `layer` and perhaps `guide`."""
         if not self.layer:
             return {"target": ", ".join(self.target)}
         return {"layer": self.layer} | ({"guide": str(self.guide)} if self.guide else {})
 
     @property
-    def wanted(self) -> str:
-        """The same in words."""
+    def words(self) -> str:
+        """The same for people."""
         if not self.layer:
             return " ".join(self.target)
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
-    def load(self, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Target]:
-        """The network, in this arithmetic, and what is wanted of it.
 
-        Raises:
-            InputError: no such network, class or layer; a file that cannot be read.
-        """
-        net = load_net(self.net, self.weights, dtype=dtype)
-        guide = None if self.guide is None else read_image(self.guide) / np.float32(255)
-        return net, choose_target(net, self.target, self.layer, guide)
+UNSAID = TargetConfig(target=(), net="")  # all is for `recalled` to fill in
+
+
+def load_target(config: TargetConfig, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Target]:
+    """The network, in this arithmetic, and what is wanted of it.
+
+    Raises:
+        InputError: no such network, class or layer; a file that cannot be read.
+    """
+    net = load_net(config.net, config.weights, dtype=dtype)
+    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
+    return net, choose_target(net, config.target, config.layer, guide)
 
 
 def choose_target(

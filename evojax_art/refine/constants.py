@@ -18,6 +18,7 @@ from evojax_art.objective.evaluator import Evaluator
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState, displaced, scattered
 from evojax_art.refine.drawing import traced
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.tables import formerly
 
 _LEAST_CAPACITY = 32  # formulas of up to so many nodes share compiled code
 
@@ -34,14 +35,14 @@ class PolishConfig:
         lift: put free affine coordinates and a free colour map around the formula first.
         gradient: "reverse" interprets any formula and compiles once for all of a size; "trace"
             compiles this one, which takes its time and then up to half the time per step.
-        climb: the ascent.
+        ascent: how constants climb the gradient.
     """
 
     restarts: int = 8
     spread: float = 1.0
     lift: bool = False
     gradient: Literal["reverse", "trace"] = "reverse"
-    climb: AscentConfig = field(default_factory=AscentConfig)
+    ascent: AscentConfig = field(default_factory=AscentConfig, metadata=formerly("climb"))
 
     def __post_init__(self):
         if self.restarts < 1:
@@ -161,19 +162,19 @@ class FormulaPolisher:
         if config.gradient == "trace":  # or one
             (which,) = to_expressions(free, self._images)
             value_fn = traced(which)
-        climber = Climber(self._evaluator, config.climb, value_fn)
+        climber = Climber(self._evaluator, config.ascent, value_fn)
         scatter_key, key = jax.random.split(key)
         program = take(free, jnp.int32(0))
         copies = scattered(scatter_key, program, config.restarts, config.spread)
         state, steps = climber.init(copies, self._evaluated(copies)), 0
-        for steps, coarse, count in _chunks(config.climb):
+        for steps, coarse, count in _chunks(config.ascent):
             key, climb_key, restart_key = jax.random.split(key, 3)
             given = (state, params, climb_key)
             state = self._call("climb", climber.climb, given, which, count, coarse)
             evaluation = self._evaluated(displaced(state.start, state.offset))
             state = climber.keep_best(state, evaluation)
             best_score = max(score, float(jnp.max(state.evaluation.metrics["score"])))
-            if not progress_fn(steps / config.climb.steps, best_score):
+            if not progress_fn(steps / config.ascent.steps, best_score):
                 break
             given = (state, evaluation, restart_key)
             state = self._call("restart", climber.restart, given, None, config.spread)

@@ -113,7 +113,9 @@ class RasterConfig:
     def __post_init__(self):
         for name, least in (("size", 0), ("samples", 1)):
             if getattr(self, name) < least:
-                raise InputError(f"scene.{name} must be {least} or more, got {getattr(self, name)}")
+                raise InputError(
+                    f"raster.{name} must be {least} or more, got {getattr(self, name)}"
+                )
 
     @property
     def look(self) -> Look:

@@ -32,6 +32,7 @@ from evojax_art.refine.views import resized
 from evojax_art.render.batch import render
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.tables import INLINE, formerly
 from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
 from evojax_art.search.memetic import MemeticConfig
@@ -52,14 +53,17 @@ class BreedConfig:
         max_length: longest formula, in nodes.
         near: factor of the distance to the frame before, subtracted from the target's value, see
             `objective`; smaller gives wilder changes.
-        polish: how the best climb the gradient in between.
+        memetic: how the best climb the gradient in between.
     """
 
     population: int = 64
     generations: int = 6
     max_length: int = 40
     near: float = 6.0
-    polish: MemeticConfig = field(default_factory=lambda: MemeticConfig(every=8, top=4, steps=4))
+    memetic: MemeticConfig = field(
+        default_factory=lambda: MemeticConfig(every=8, top=4, steps=4),
+        metadata=formerly("polish"),
+    )
 
     def __post_init__(self):
         for name, least in (("population", 2), ("generations", 1), ("max_length", 3), ("near", 0)):
@@ -73,10 +77,11 @@ def _gentle() -> PixelsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamConfig(TargetConfig):
+class DreamConfig:
     """A dream's settings, except how long it is.
 
     Attributes:
+        target: what to see, and which network says so.
         seed: same seed, same dream (on the same device).
         size: WIDTHxHEIGHT of the frames, or one number for the longer side of a photograph and
             both of a formula's picture.
@@ -90,6 +95,7 @@ class DreamConfig(TargetConfig):
         breed: how formulas are bred.
     """
 
+    target: TargetConfig = field(default_factory=TargetConfig, metadata=INLINE)
     seed: int = 0
     size: str = "256"
     zoom: float = 1.03
@@ -100,7 +106,7 @@ class DreamConfig(TargetConfig):
     breed: BreedConfig = field(default_factory=BreedConfig)
 
     def __post_init__(self):
-        super().__post_init__()
+        self.target.check()
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if not 0.25 <= self.zoom <= 4:
@@ -215,7 +221,7 @@ class Dreamer:
                 max_length=breed.max_length,
                 photographs=images,
                 reference=reference,
-                polish=breed.polish,
+                polish=breed.memetic,
             )
         return self._evolution.among(images, reference)
 

@@ -7,13 +7,11 @@ frames.png       frames side by side
 dream.mp4        or .gif
 """
 
-import dataclasses
 import json
-import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tomli_w
 from jaxtyping import UInt8
 
 from evojax_art.artwork.picture import read_png_text, write_png
@@ -21,11 +19,26 @@ from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
 from evojax_art.artwork.video import check_video, write_video
 from evojax_art.language.photographs import read_image
 from evojax_art.runs.dream import DreamConfig, Frame
+from evojax_art.runs.toml import config_text, read_config
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import write_text
+from evojax_art.runtime.tables import INLINE, to_table
 
 _SHEET_CELLS = 12
 _SHEET_CELL = 192  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dream:
+    """What dream.toml holds.
+
+    Attributes:
+        start: what the dream starts from, as it was given.
+        dream: the settings.
+    """
+
+    start: str
+    dream: DreamConfig = field(metadata=INLINE)
 
 
 class DreamFolder:
@@ -44,7 +57,7 @@ class DreamFolder:
 
     def __init__(self, path: Path, start: str, config: DreamConfig):
         self._path = path
-        self._settings = {"start": start, **_plain(config)}
+        self._dream = _Dream(start=start, dream=config)
         self._check()
 
     def __len__(self) -> int:
@@ -88,7 +101,7 @@ class DreamFolder:
                 f"cannot write folder {self._path}: {error.strerror}; give another one with --out"
             ) from error
         if not settings.exists():
-            write_text(settings, tomli_w.dumps(self._settings))
+            write_text(settings, config_text(self._dream, "a dream; the same command goes on"))
         write_png(self._frame_path(number), frame.picture, {"frame": number, **frame.text()})
 
     def finish(self, kind: str, fps: float) -> list[Path]:
@@ -117,7 +130,7 @@ class DreamFolder:
         if kind != "none":
             written.append(self._path / f"dream.{kind}")
             frames = (read_image(self._frame_path(number)) for number in range(count))
-            write_video(written[-1], frames, fps=fps, text={"dream": self._settings})
+            write_video(written[-1], frames, fps=fps, text={"dream": to_table(self._dream)})
         return written
 
     def noises(self) -> list[float]:
@@ -139,26 +152,18 @@ class DreamFolder:
         if not settings.is_file():
             raise InputError(f"folder {self._path} is not empty; give another one with --out")
         try:
-            found = tomllib.loads(settings.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {settings}: {error}; give another --out") from error
-        different = [
-            name for name, value in _flat(self._settings).items() if _flat(found).get(name) != value
-        ]
+            found = _flat(to_table(read_config(settings, _Dream)))
+        except InputError as error:
+            raise InputError(f"{error}; give another --out") from error
+        wanted = _flat(to_table(self._dream))
+        different = [name for name in wanted | found if found.get(name) != wanted.get(name)]
         if different:
             name = different[0]
-            was, now = _flat(found).get(name), _flat(self._settings)[name]
+            was, now = found.get(name), wanted.get(name)
             raise InputError(
                 f"folder {self._path} holds a dream with {name} = {was}, not {now}: give the same "
                 "settings to go on with it, or another folder with --out"
             )
-
-
-def _plain(config: DreamConfig) -> dict[str, object]:
-    """As TOML gives it back."""
-    fields = dataclasses.asdict(config)
-    fields["guide"], fields["weights"] = str(config.guide or ""), str(config.weights or "")
-    return json.loads(json.dumps(fields))
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -14,12 +14,13 @@ from evojax_art.language.bindings import Bound, bind_images, bound_with
 from evojax_art.language.program import Program, encode
 from evojax_art.nets.registry import lookup
 from evojax_art.nets.weights import load_net
+from evojax_art.objective.target import load_target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
-from evojax_art.runs.config import RunConfig
 from evojax_art.runs.folder import make_folder
 from evojax_art.runs.loop import Loop, Outcome
 from evojax_art.runs.records import Records
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.generation import Evolution
 from evojax_art.search.start_from import leaf_name, variations
@@ -36,8 +37,8 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         InputError: anything in the configuration that cannot be used; nothing is written then.
     """
     console = console or Console(stderr=True, highlight=False)
-    net, target = config.load(jnp.dtype(config.dtype))
-    unseen_name = "" if config.layer else lookup(config.net).unseen
+    net, target = load_target(config.target, jnp.dtype(config.dtype))
+    unseen_name = "" if config.target.layer else lookup(config.target.net).unseen
     unseen = load_net(unseen_name) if unseen_name else None
     bound, photograph = _bind(config)
     seeds_key, key = jax.random.split(jax.random.key(config.seed))
@@ -49,12 +50,12 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         net,
         target,
         config.objective,
-        config.scene,
+        config.raster,
         max_length=config.max_length,
         batch=config.batch or None,
         photographs=bound.pyramids,
-        reference=_reference(config.scene.look, config.scene.raster(net.size), bound, photograph),
-        polish=config.polish,
+        reference=_reference(config.raster.look, config.raster.raster(net.size), bound, photograph),
+        polish=config.memetic,
     )
     folder = make_folder(config)
     for line in target.describe():

@@ -13,7 +13,7 @@ population.txt   the surviving formulas, best first, as `evolve --seeds` takes t
 import re
 from pathlib import Path
 
-from evojax_art.runs.config import RunConfig
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
 
 
@@ -23,7 +23,7 @@ def make_folder(config: RunConfig) -> Path:
     Raises:
         InputError: there is something in it, or it cannot be written.
     """
-    name = re.sub(r"\W+", "-", config.wanted).strip("-")
+    name = re.sub(r"\W+", "-", config.target.words).strip("-")
     folder = config.out or _unused(Path("runs") / f"{name}-{config.seed}")
     try:
         if folder.exists() and any(folder.iterdir()):

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from evojax_art.language.program import Program, take, to_expressions
 from evojax_art.objective.terms import Target
-from evojax_art.runs.config import RunConfig, config_text
 from evojax_art.runs.records import Record, Records
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.state import RunState
+from evojax_art.runs.toml import config_text
 from evojax_art.runtime.files import write_text
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
 from evojax_art.search.generation import VISIT, Evolution, EvolutionState, Summary, Until

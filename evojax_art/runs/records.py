@@ -22,7 +22,7 @@ from evojax_art.nets.base import Classifier
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
-from evojax_art.runs.config import RunConfig
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.state import Drawn
 from evojax_art.runtime.files import write_text, written_whole
 from evojax_art.search.generation import Evolution, Individual
@@ -108,8 +108,8 @@ class Records:
             "formula": formula,
             **self._bound.chunk(formula),
             "score": f"{score:.6g}",
-            **config.wish,
-            "net": config.net,
+            **config.target.text,
+            "net": config.target.net,
             "unseen_score": f"{unseen:.6g}",
             "noise": f"{noise:.4g}",
             "seed": config.seed,

@@ -35,13 +35,13 @@ class MemeticConfig:
         for name, least in (("every", 0), ("top", 1), ("steps", 1)):
             if getattr(self, name) < least:
                 raise InputError(
-                    f"polish.{name} must be {least} or more, got {getattr(self, name)}"
+                    f"memetic.{name} must be {least} or more, got {getattr(self, name)}"
                 )
         if not self.learning_rate > 0:
-            raise InputError(f"polish.learning_rate must be above 0, got {self.learning_rate}")
+            raise InputError(f"memetic.learning_rate must be above 0, got {self.learning_rate}")
 
     @property
-    def climb(self) -> AscentConfig:
+    def ascent(self) -> AscentConfig:
         """The ascent."""
         return AscentConfig(steps=self.steps, learning_rate=self.learning_rate, coarse=0.0)
 
@@ -83,7 +83,7 @@ def polish_best(
     """
     start = nobody_polished(survivors, evaluator, params, config)
     fitness = survivors.fitness[start.place]
-    climber = Climber(evaluator, config.climb)
+    climber = Climber(evaluator, config.ascent)
     climb = climber.init(free_constants(start.programs), start.evaluation)
     climb = climber.climb(climb, params, key, config.steps, coarse=False)
     programs = displaced(climb.start, climb.offset)

@@ -14,12 +14,12 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.ops import CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.tables import INTERNAL
 
 _SAMPLED = [[op.opcode for op in OPS if op.sampled and op.arity == arity] for arity in range(3)]
 _IMAGE_WEIGHT = 3  # a picture's leaf is drawn as often as so many others
@@ -40,7 +40,7 @@ class GrowthConfig:
     max_depth: int = 8
     binary: float = 4 / 11
     unary: float = 6 / 11
-    images: tyro.conf.Suppress[int] = field(default=0, metadata={"set_by_run": True})
+    images: int = field(default=0, metadata=INTERNAL)
 
     def __post_init__(self):
         if not 1 <= self.max_depth <= 31:

@@ -26,7 +26,7 @@ from evojax_art.nets.cifar import SIZE, CifarClassifier
 from evojax_art.nets.registry import lookup
 from evojax_art.nets.weights import load_net, save_net
 from evojax_art.render.batch import render
-from evojax_art.runs.config import config_text
+from evojax_art.runs.toml import config_text
 from evojax_art.runs.training.calibration import (
     accuracy,
     best_temperature,
