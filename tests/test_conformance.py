@@ -19,6 +19,7 @@ from evojax_art.language.ops import BY_NAME, Coordinates, Quaternion
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import encode, to_expressions
 from evojax_art.render.large import to_bytes
+from evojax_art.runtime.plan import make_plan
 from evojax_art.search.variation import GrowthConfig, grow
 
 POPULATION = 64  # all calls share one shape, because compiling takes seconds
@@ -27,10 +28,10 @@ POINTS = 64
 SAMPLES = 4
 
 _interpret = jax.jit(
-    lambda population, at, implementation, images, samples: interpret(
-        population, at, "raw", samples, implementation, images=images, separately=True
+    lambda population, at, plan, images, samples: interpret(
+        population, at, "raw", samples, plan=plan, images=images, separately=True
     ),
-    static_argnames=("implementation", "samples"),
+    static_argnames=("plan", "samples"),
 )
 
 
@@ -43,6 +44,7 @@ class Interpreter:
     def __init__(self, implementation: str):
         self.name = implementation
         self.exact = implementation == "reference"  # float64 throughout
+        self.plan = None if self.exact else make_plan(implementation=implementation)
 
     def __call__(self, formulas, at=((0.0,), (0.0,), (0.0,)), images=()) -> np.ndarray:
         trees = [parse(item) if isinstance(item, str) else item for item in formulas]
@@ -59,7 +61,7 @@ class Interpreter:
         for batch in batches:
             full = batch + [parse("x")] * (POPULATION - len(batch))
             population = encode(full, CAPACITY)
-            kept = _interpret(population, Coordinates(*at), self.name, images, samples)
+            kept = _interpret(population, Coordinates(*at), self.plan, images, samples)
             values.append(np.asarray(kept)[: len(batch), :num_points])
         return np.concatenate(values).astype(float)
 

@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 from evojax_art.interpreter.reverse import api as reverse
-from evojax_art.interpreter.reverse import xla as reverse_xla
 from evojax_art.interpreter.reverse.pullback import pullback
 from evojax_art.interpreter.trace import trace
 from evojax_art.language.formula import parse
@@ -22,6 +21,7 @@ from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.drawing import draw, raster_points, traced
 from evojax_art.render.batch import render
 from evojax_art.render.look import Look, Raster, RasterConfig
+from evojax_art.runtime.plan import make_plan
 from evojax_art.search.variation import GrowthConfig, grow
 
 DIFFERENTIABLE = [op for op in OPS if not op.structural and (op.arity or op.reads_coordinates)]
@@ -77,22 +77,19 @@ FORMULAS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def in_jax(monkeypatch):
-    """Reverse mode in plain JAX, of any float dtype."""
-    monkeypatch.setattr(reverse, "_implementation", lambda: reverse_xla)
+IN_JAX = make_plan(gradient_implementation="xla")  # of any float dtype
 
 
 def points(size=16, samples=1):
     return raster_points(Raster(height=size, width=size, samples=samples), 0.0)
 
 
-def reverse_gradient(population, at, cotangent, images=(), samples=1):
+def reverse_gradient(population, at, cotangent, images=(), samples=1, plan=None):
     everywhere = Coordinates(*(jnp.broadcast_to(t, (len(population.length), t.size)) for t in at))
 
     def value(constant):
         population_then = population._replace(constant=constant)
-        return reverse.interpret(population_then, everywhere, images, samples)
+        return reverse.interpret(population_then, everywhere, images, samples, plan)
 
     @jax.jit
     def value_and_gradient(constant):
@@ -115,13 +112,12 @@ PICTURE_FORMULAS = [
 
 
 @pytest.mark.parametrize(("texts", "images"), [(FORMULAS, ()), (PICTURE_FORMULAS, PICTURES)])
-def test_native_and_jax_reverse_mode_agree(texts, images, monkeypatch):
+def test_native_and_jax_reverse_mode_agree(texts, images):
     population = free_constants(encode(texts, 32))
     at = points(size=10, samples=2)  # 400 points: the last tile is not full
     cotangent = jax.random.normal(jax.random.key(0), (len(texts), 4, 400))
     native = reverse_gradient(population, at, cotangent, images, 4)
-    monkeypatch.setattr(reverse, "_implementation", lambda: reverse_xla)
-    plain = reverse_gradient(population, at, cotangent, images, 4)
+    plain = reverse_gradient(population, at, cotangent, images, 4, IN_JAX)
     assert all(np.abs(part).max(axis=(1, 2)).min() > 0.1 for part in plain)
     for ours, theirs in zip(native, plain, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
@@ -178,7 +174,7 @@ def test_a_formula_that_reads_a_picture():
     np.testing.assert_allclose(drawn, exact, atol=1e-4)
 
 
-def test_gradient_of_the_objective_against_central_differences(in_jax, optimised):
+def test_gradient_of_the_objective_against_central_differences(optimised):
     """50 random formulas in float64, along a random direction in all their constants."""
     growth = GrowthConfig(max_depth=6)
     keys = jax.random.split(jax.random.key(5), 400)
@@ -201,9 +197,12 @@ def test_gradient_of_the_objective_against_central_differences(in_jax, optimised
         constants = free.constant.astype(jnp.float64)
         along = jax.random.normal(jax.random.key(6), constants.shape, jnp.float64) * is_free
 
+        in_jax = partial(reverse.interpret, plan=IN_JAX)
+
         @jax.jit
         def values(constants):
-            pictures = draw(free._replace(constant=constants), evaluator.look, evaluator.raster, at)
+            programs = free._replace(constant=constants)
+            pictures = draw(programs, evaluator.look, evaluator.raster, at, value_fn=in_jax)
             return evaluator.smooth_fitness(pictures, evaluator.params)
 
         gradient = jax.jit(jax.grad(lambda constants: values(constants).sum()))(constants)

@@ -1,25 +1,32 @@
 """The CPU's interpreter: its own functions, the work's division, errors."""
 
+import concurrent.futures
 import ctypes
 import platform
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evojax_art.language.ops import KEPT
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import encode
-from evojax_art.render.batch import evaluate, render
+from evojax_art.lowering.tape import LANES, lower
+from evojax_art.render.batch import evaluate, pixel_coordinates, render
+from evojax_art.render.look import Raster
 
 if jax.default_backend() != "cpu":
     pytest.skip("code for a CPU", allow_module_level=True)
 
 from llvmlite import binding, ir
 
-from evojax_art.interpreter.cpu import ffi, native
+from evojax_art.interpreter.cpu import codegen, compiler, ffi, native, threads
 from evojax_art.interpreter.cpu.simd import Simd, Vector
 
 WIDTH = 8
@@ -47,7 +54,7 @@ def functions():
         value = getattr(simd, name)(Vector(simd, builder.load(given, align=4, typ=vector)))
         builder.store(value.value, result, align=4)
         builder.ret_void()
-    engine = native.compiled_engine(str(module))
+    engine = compiler.compiled_engine(str(module))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
     def over_arrays(name):
@@ -111,21 +118,30 @@ def test_floor_and_root(functions):
     np.testing.assert_array_equal(functions["sqrt"](np.abs(t)), np.sqrt(np.abs(t)))
 
 
-@pytest.mark.parametrize(("height", "width", "samples"), [(1, 1, 1), (5, 7, 3), (40, 40, 1)])
-def test_pictures_do_not_hang_on_the_division_of_the_work(height, width, samples, monkeypatch):
+def drawn(formulas, height, width, samples, **options):
+    """Values [P, pixels, 4] by the native target itself, called as XLA calls it."""
+    population = encode(formulas, 16)
+    tapes = jax.jit(jax.vmap(lower))(population)
+    tile = 256 // samples**2 // LANES * LANES
+    index = np.arange(-(-height * width // tile) * tile).reshape(-1, 1, tile)
+    raster = Raster(height=height, width=width, samples=samples)
+    at = pixel_coordinates(jnp.asarray(index % width), jnp.asarray(index // width), 0.25, raster)
+    given = [np.asarray(array) for array in (*tapes, *at, *PICTURES[0], *PICTURES[1])]
+    result = np.empty((len(formulas), index.size, 4), np.float32)
+    attributes = {"samples": samples**2, "kind": KEPT.index("raw"), "per_pixel": samples**2}
+    native.run(given, [result], attributes, **options)
+    return result[:, : height * width]
+
+
+@pytest.mark.parametrize(("height", "width", "samples"), [(1, 1, 1), (5, 8, 3), (40, 40, 1)])
+def test_pictures_do_not_hang_on_the_division_of_the_work(height, width, samples):
     formulas = ["( exp x_iy_jx_ky )", TWIRLED, "( * ( iexp ( + i image1 ) ) ( isin y_k ) )"]
-    pictures = []
-    for threads in (1, 2, 7):
-        monkeypatch.setattr(native, "num_cores", lambda threads=threads: threads)
-        together, alone = (
-            render(encode(some, 16), height, width, samples=samples, images=PICTURES)
-            for some in (formulas, formulas[2:])
-        )
-        assert together.shape == (3, height, width, 3)
-        pictures.append(np.concatenate([together, alone]))
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(pictures[0], pictures[2])
-    np.testing.assert_array_equal(pictures[0][2], pictures[0][3])
+    one = drawn(formulas, height, width, samples, num_threads=1)
+    for num_threads in (2, 7):
+        together = drawn(formulas, height, width, samples, num_threads=num_threads)
+        np.testing.assert_array_equal(together, one)
+        alone = drawn(formulas[2:], height, width, samples, num_threads=num_threads)
+        np.testing.assert_array_equal(alone[0], one[2])
 
 
 def test_renders_can_be_vmapped():
@@ -169,27 +185,24 @@ def test_threads_that_flush_denormals_compute_the_same():
     builder = ir.IRBuilder(function.append_basic_block())
     builder.call(load, function.args)
     builder.ret_void()
-    engine = native.compiled_engine(str(module))
+    engine = compiler.compiled_engine(str(module))
     flush = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address("flush"))
     population = encode(["( * x_k ( q 1e-38 0 0 0 ) )"], 16)
     expected = np.asarray(evaluate(population, 16, 16))
     assert ((expected != 0) & (np.abs(expected) < 1e-38)).any()
     for _ in range(8):
-        native.pool().submit(flush, word.ctypes.data).result()
+        threads.pool().submit(flush, word.ctypes.data).result()
     np.testing.assert_array_equal(evaluate(population, 16, 16), expected)
 
 
-def test_widths_of_vectors_agree(monkeypatch):
-    texts = ["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )", TWIRLED]
-    population = encode(texts, 16)
-    pictures = []
-    for width in (4, 8, 16):
-        monkeypatch.setattr(native, "_width", lambda width=width: width)
-        native.code_of.cache_clear()
-        pictures.append(np.asarray(evaluate(population, 9, 9, images=PICTURES)))
-    native.code_of.cache_clear()
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(pictures[0], pictures[2])
+def test_widths_of_vectors_agree():
+    formulas = ["( / ( exp x_iy ) ( + x_k ( isin y ) ) )", "( ilog ( normp x_iy ) )", TWIRLED]
+    values = [
+        drawn(formulas, 10, 10, 1, code=compiler.compiled(codegen.SOURCE, width))
+        for width in (4, 8, 16)
+    ]
+    np.testing.assert_array_equal(values[0], values[1])
+    np.testing.assert_array_equal(values[0], values[2])
 
 
 def test_an_exception_in_a_target_becomes_an_error():
@@ -222,3 +235,125 @@ def test_a_start_waits_for_neither_llvm_nor_pallas():
     code = f"import sys, evojax_art.cli.main; print({loaded})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+def test_all_calls_have_ended_when_one_has_failed():
+    """What native code writes into is XLA's, which frees it once the target returns."""
+    started, failed, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def task(name):
+        if name == "slow":
+            started.set()
+            assert failed.wait(10)
+            time.sleep(0.05)
+            ended.set()
+        elif name == "fails":
+            assert started.wait(10)
+            failed.set()
+            raise ValueError("no")
+
+    wide = ThreadPoolExecutor(2)
+    with pytest.raises(ValueError, match="no"):
+        threads.run_all(task, ["slow", "fails", *["more"] * 8], wide)
+    assert ended.is_set()
+
+
+def test_ctrl_c_waits_for_all_calls(monkeypatch):
+    ended = threading.Event()
+    waits = []
+
+    def wait(futures, return_when):
+        waits.append(return_when)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        return concurrent.futures.wait(futures, return_when=return_when)
+
+    def task(_):
+        time.sleep(0.02)
+        ended.set()
+
+    monkeypatch.setattr(threads, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        threads.run_all(task, [0], ThreadPoolExecutor(1))
+    assert ended.is_set()
+
+
+FIRST_USE = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from evojax_art.interpreter.cpu import compiler, ffi, native, threads
+import evojax_art as ea
+
+registered, compiled = [], []
+register, submit = ffi.jax.ffi.register_ffi_target, ThreadPoolExecutor.submit
+def counting_register(name, *rest, **options):
+    registered.append(name)
+    return register(name, *rest, **options)
+def counting_submit(pool, fn, *rest):
+    if fn is compiler.compiled:
+        compiled.append(rest[0])
+    return submit(pool, fn, *rest)
+ffi.jax.ffi.register_ffi_target = counting_register
+ThreadPoolExecutor.submit = counting_submit
+
+population = ea.encode(["( exp ( * x_iy_jx_ky y_k ) )"])
+together, pictures, pools = threading.Barrier(8), [], []
+def use(number):
+    together.wait()
+    pools.append(threads.pool())
+    pictures.append(np.asarray(ea.render(population, 16 + number % 2, 16)).tobytes())
+users = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+[user.start() for user in users]
+[user.join() for user in users]
+print(len(pictures), len(set(pictures)), len(set(map(id, pools))), len(compiled))
+print(sorted(registered))
+"""
+
+
+def test_eight_threads_may_be_the_first():
+    ran = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    counts, registered = ran.stdout.splitlines()
+    assert counts.split() == ["8", "2", "1", "1"]
+    assert registered == "['evojax_art_interpret', 'evojax_art_probe']"
+
+
+@pytest.mark.parametrize(
+    ("reported", "said"),
+    [
+        ((0, 3), ""),
+        ((0, 9), ""),
+        ((0, 2), "has version 0.2, older than 0.3"),
+        ((1, 0), "has version 1.0, whose structures are unknown here"),
+        (None, "does not say which version"),
+    ],
+)
+def test_versions_of_xlas_interface(reported, said):
+    assert said in ffi.mismatch(reported)
+    assert bool(ffi.mismatch(reported)) == bool(said)
+
+
+UNKNOWN_VERSION = "from evojax_art.interpreter.cpu import ffi; ffi._VERSION = (0, 99)"
+NO_LLVM = "import sys; sys.modules['llvmlite'] = None"
+
+
+@pytest.mark.parametrize(
+    ("handicap", "said"), [(UNKNOWN_VERSION, "XLA refuses"), (NO_LLVM, "LLVM")]
+)
+def test_without_native_code_plain_jax_draws_and_one_line_says_so(handicap, said):
+    code = f"""
+import warnings; warnings.simplefilter("error")
+{handicap}
+import evojax_art as ea
+from evojax_art.runtime.plan import current_plan
+plan = current_plan()
+print(plan.implementation, plan.photograph_implementation, plan.gradient_implementation)
+print(ea.render(ea.encode(["x_iy"]), 8, 8).shape)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["switch switch xla", "(1, 8, 8, 3)"]
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("no native code on this CPU: ")
+    assert said in line

@@ -3,8 +3,8 @@
 What its values must be is asked of it in `test_conformance.py`, like of every interpreter.
 """
 
+import dataclasses
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from evojax_art.language.ops import Coordinates, keep
 from evojax_art.language.program import encode
 from evojax_art.lowering import packing
 from evojax_art.lowering.tape import NUM_LEAVES, lower, num_registers
-from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import make_plan
 
 H200 = AbstractMesh(
     (1,),
@@ -62,8 +62,8 @@ FORMULAS = [
 
 def run(formulas, at, kept="raw", samples=1, capacity=63, **options):
     def interpret(population, at):
-        tapes = xla.fold(jax.vmap(lower)(population))
-        return pallas.interpret(tapes, at, kept, samples, **options)
+        tapes = jax.vmap(lower)(population)
+        return pallas.interpret(tapes, at, kept, samples=samples, plan=make_plan(), **options)
 
     return np.asarray(jax.jit(interpret)(encode(formulas, capacity), at), np.float32)
 
@@ -86,12 +86,11 @@ def test_tiles_that_are_no_whole_ones_and_samples():
     np.testing.assert_allclose(values, specified(FORMULAS, at, "sigmoid", 4), atol=1e-5)
 
 
-def test_workers_take_turns(monkeypatch):
-    monkeypatch.setattr(pallas, "WORKERS", 2)
-    monkeypatch.setattr(pallas, "SLOTS", 1)
+def test_workers_take_turns():
     at = grid(2, pallas.TILE)
     formulas = [*FORMULAS, *(f"( * {unit} {DEEP} )" for unit in "ijk")]
-    np.testing.assert_allclose(run(formulas, at), specified(formulas, at), atol=2e-5)
+    values = run(formulas, at, workers=2, slots=1)
+    np.testing.assert_allclose(values, specified(formulas, at), atol=2e-5)
 
 
 def test_formulas_too_large_for_words_of_eight_bits():
@@ -103,11 +102,11 @@ def test_formulas_too_large_for_words_of_eight_bits():
     np.testing.assert_allclose(run(combs, at, capacity=capacity), specified(combs, at), atol=1e-4)
 
 
-def packed(formulas):
+def packed(formulas, slots=pallas.SLOTS):
     @jax.jit
     def pack(population):
         tapes = xla.fold(jax.vmap(lower)(population))
-        return tapes, packing.pack(tapes, pallas.SLOTS, 8)
+        return tapes, packing.pack(tapes, slots, 8)
 
     return pack(encode(formulas, 63))
 
@@ -142,9 +141,8 @@ def test_a_result_that_is_not_the_newest_value_has_a_slot():
     assert int(fields.result[0]) == packing.NEWEST
 
 
-def test_long_formulas_come_first_and_those_that_spill_before(monkeypatch):
-    monkeypatch.setattr(pallas, "SLOTS", 2)
-    tapes, fields = packed(FORMULAS)
+def test_long_formulas_come_first_and_those_that_spill_before():
+    tapes, fields = packed(FORMULAS, slots=2)
     lengths = np.asarray(tapes.length)[np.asarray(fields.order)]
     [num_spilling] = fields.num_spilling
     assert sorted(fields.order.tolist()) == list(range(len(FORMULAS)))
@@ -163,15 +161,14 @@ def test_composed_functions(name):
     np.testing.assert_allclose(result, expected, rtol=0 if name == "floor" else 2e-7)
 
 
-def test_on_a_simulated_gpu(monkeypatch):
+def test_on_a_simulated_gpu():
     """Reads out of bounds and races between blocks raise; memory is NaN before it is written."""
     if not hasattr(mosaic_gpu, "InterpretGPUParams"):
         pytest.skip("this JAX has no public GPU simulation")
-    monkeypatch.setattr(pallas, "WORKERS", 1)
-    monkeypatch.setattr(pallas, "SLOTS", 3)
     at = grid(1, pallas.TILE)
     gpu = mosaic_gpu.InterpretGPUParams(detect_races=True)
-    values = run(FORMULAS[1:4], at, "1995", dtype=jnp.bfloat16, simulate=gpu)
+    few = {"workers": 1, "slots": 3}
+    values = run(FORMULAS[1:4], at, "1995", dtype=jnp.bfloat16, simulate=gpu, **few)
     expected = specified(FORMULAS[1:4], at, "1995")
     np.testing.assert_allclose(values, expected, rtol=2**-8, atol=1e-5)
 
@@ -186,12 +183,13 @@ def lowered_for_cuda(num_formulas, capacity, side, samples=1, **options):
     )
     tapes = jax.eval_shape(jax.vmap(lower), population)
     points = field(side**2 // 64, 64 * samples, dtype=jnp.float32)
-    interpret = jax.jit(partial(pallas.interpret, samples=samples, **options))
+    plan = dataclasses.replace(make_plan(), platform="gpu")
+    interpret = jax.jit(partial(pallas.interpret, samples=samples, plan=plan, **options))
     with (
         jax.sharding.use_abstract_mesh(H200),
         artificial_shared_memory_limit(SHARED_MEMORY // BLOCKS_BY_REGISTERS - 1024),
     ):
-        traced = interpret.trace(tapes, Coordinates(points, points, points))
+        traced = interpret.trace(tapes, at=Coordinates(points, points, points))
         return traced.lower(lowering_platforms=("cuda",))
 
 
@@ -215,27 +213,6 @@ def test_lowers_for_cuda_without_a_gpu(sizes, options):
     assert result.dtype == options.get("dtype", jnp.float32)
 
 
-def test_more_slots_than_shared_memory_has_do_not_lower(monkeypatch):
-    monkeypatch.setattr(pallas, "SLOTS", 12)
+def test_more_slots_than_shared_memory_has_do_not_lower():
     with pytest.raises(ValueError, match="smem_bytes"):
-        lowered_for_cuda(16, 64, 32, kept="sigmoid")
-
-
-@pytest.mark.parametrize(
-    ("device", "expected"),
-    [
-        (SimpleNamespace(device_kind="cpu"), False),
-        (SimpleNamespace(device_kind="NVIDIA A100", compute_capability="8.0"), False),
-        (SimpleNamespace(device_kind="NVIDIA H200", compute_capability="9.0"), True),
-        (SimpleNamespace(device_kind="NVIDIA B200", compute_capability="10.0"), True),
-        (SimpleNamespace(device_kind="AMD MI300", compute_capability="gfx942"), False),
-    ],
-    ids=lambda value: getattr(value, "device_kind", ""),
-)
-def test_which_devices_are_supported(monkeypatch, device, expected):
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert pallas.is_supported() == expected
-    if not expected and device.device_kind != "cpu":
-        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        with pytest.raises(InputError, match=device.device_kind):
-            run(["x"], grid(1, 16))
+        lowered_for_cuda(16, 64, 32, kept="sigmoid", slots=12)

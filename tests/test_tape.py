@@ -1,5 +1,7 @@
 """Lowering: a tape computes what its program says, with less work."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from evojax_art.language.ops import (
 )
 from evojax_art.language.program import encode, take, to_expressions
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape, lower
-from evojax_art.lowering.values import UNWRAPPED, _hashes, read_nodes
+from evojax_art.lowering.values import UNWRAPPED, read_nodes, subtree_hashes
 from evojax_art.search.variation import GrowthConfig, grow
 
 CAPACITY = 63
@@ -151,14 +153,14 @@ def test_frames_deeper_than_their_hashes_share_nothing_and_stay_right():
     assert_same_values([parse(f"( - {deep} {deep} )")] * POPULATION)
 
 
-def test_a_collision_of_hashes_changes_nothing(monkeypatch):
+def test_a_collision_of_hashes_changes_nothing():
     formulas = [parse("( - ( exp x ) ( * y ( conj x_iy ) ) )")] * POPULATION
-    monkeypatch.setattr(
-        "evojax_art.lowering.values._hashes", lambda program, nodes: _hashes(program, nodes) * 0
-    )
-    tapes = jax.tree.map(
-        np.asarray, jax.jit(jax.vmap(lambda p: lower(p)))(encode(formulas, CAPACITY))
-    )
+
+    def all_equal(program, nodes):
+        return subtree_hashes(program, nodes) * 0
+
+    lower_fn = jax.jit(jax.vmap(partial(lower, hash_fn=all_equal)))
+    tapes = jax.tree.map(np.asarray, lower_fn(encode(formulas, CAPACITY)))
     value = execute(take(tapes, 0), AT)  # type: ignore[arg-type]
     np.testing.assert_array_equal(value, reference.evaluate(formulas[0], AT))
 
@@ -166,7 +168,7 @@ def test_a_collision_of_hashes_changes_nothing(monkeypatch):
 def test_hashes_of_different_subtrees_differ(gart):
     formulas = [f for f in read_formulas(gart / "runlog_odd.json") if len(f) <= 512]
     population = encode(formulas, 512)
-    hash_fn = jax.jit(jax.vmap(lambda program: _hashes(program, read_nodes(program))))
+    hash_fn = jax.jit(jax.vmap(lambda program: subtree_hashes(program, read_nodes(program))))
     for formula, row in zip(formulas, np.asarray(hash_fn(population)), strict=True):
         texts: dict[int, str] = {}
         stack: list[str] = []

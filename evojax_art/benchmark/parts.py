@@ -18,13 +18,14 @@ from jaxtyping import Array, Float, Key
 from evojax_art.benchmark.floors import Floors
 from evojax_art.benchmark.measure import Batch, CompiledCall, Job, Measurement, Work
 from evojax_art.benchmark.work import work_of_noise, work_of_rendering
-from evojax_art.interpreter.api import Implementation, lower_all
+from evojax_art.interpreter.api import lower_all
 from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.batch import render
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.plan import BEST
 from evojax_art.search.generation import Evolution, EvolutionState
 from evojax_art.search.genetic import Genetic
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
@@ -93,7 +94,7 @@ class Subject:
     batch: int
     given_batch: int
     picture_bytes: float
-    implementations: tuple[Implementation, ...]
+    implementations: tuple[str, ...]
     seconds_per_run: float
     key: Key[Array, ""]
     rows: dict[str, Row] = field(default_factory=dict)
@@ -163,14 +164,13 @@ def rendering(subject: Subject) -> Iterator[Job]:
 
 
 def render_fn(
-    subject: Subject, implementation: Implementation | None = None, size: int = 0
+    subject: Subject, implementation: str = BEST, size: int = 0
 ) -> Callable[[Program], Float[Array, "P S S 3"]]:
     """`render` as this subject has it; another interpreter or size only where asked for."""
     size = size or subject.size
-    chosen: dict[str, Any] = {"implementation": implementation} if implementation else {}
 
     def call(programs: Program) -> Float[Array, "P S S 3"]:
-        return render(programs, size, size, samples=subject.samples, **chosen)
+        return render(programs, size, size, samples=subject.samples, implementation=implementation)
 
     return call
 

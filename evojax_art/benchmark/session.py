@@ -22,7 +22,6 @@ from evojax_art.benchmark.parts import BUILDERS, Subject, row_of, shares_of_gene
 from evojax_art.benchmark.polishing import polishing
 from evojax_art.benchmark.report import Results
 from evojax_art.benchmark.sweeps import Axis, plans, run_plan
-from evojax_art.interpreter.api import Implementation
 from evojax_art.language.formula import Expression
 from evojax_art.language.program import Program, encode, take
 from evojax_art.nets.base import Classifier
@@ -30,6 +29,7 @@ from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import check_writable, write_text
+from evojax_art.runtime.plan import implementation_names
 from evojax_art.search.generation import fitting_batch
 from evojax_art.search.variation import GrowthConfig, grow
 
@@ -77,7 +77,7 @@ class BenchmarkConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     noise_gate: float = 0.05
     batch: int = 0
-    implementations: tuple[Implementation, ...] = ()
+    implementations: tuple[str, ...] = ()
     rows: bool = True
     polish: bool = False
     sweep: tuple[Axis, ...] = ()
@@ -102,6 +102,10 @@ class BenchmarkConfig:
                 raise InputError(f"{name} must be one or more numbers, each 1 or more")
         if not (self.rows or self.polish or self.sweep):
             raise InputError("nothing to measure: no rows, no polish, and no sweep")
+        for name in self.implementations:
+            if name not in implementation_names():
+                known = ", ".join(implementation_names())
+                raise InputError(f"implementations: unknown {name!r}; there are {known}")
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
         if not self.max_seconds > 0:

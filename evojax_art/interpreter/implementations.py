@@ -6,8 +6,14 @@ a second, which a CPU need not spend.
 An interpreter is a function `(tapes, at, kept, *, samples, per_pixel, images, dtype, plan)`, see
 `api.interpret`: the mean over `samples` points of a pixel, while photographs are read as with
 `per_pixel` of them. A gradient's module has `value` and `pullback`, see `reverse.native`.
+
+Where a CPU cannot run native code, for want of LLVM or because XLA's interface is another one, the
+log `evojax_art` says so once (without other orders Python writes it to standard error), and plain
+JAX takes over.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 from evojax_art.runtime.plan import Device, Implementation, register
@@ -51,6 +57,24 @@ def _reverse_xla() -> Any:
     return xla
 
 
+@cache
+def _no_native_code() -> str:
+    """Why a CPU's interpreter cannot be compiled or called; said once."""
+    try:
+        import llvmlite.binding  # noqa: F401
+
+        from evojax_art.interpreter.cpu import ffi
+
+        reason = ffi.obstacle()
+    except (ImportError, OSError) as error:  # OSError: its library is there but does not load
+        reason = f"LLVM cannot be loaded ({error})"
+    if reason:
+        logging.getLogger("evojax_art").warning(
+            "no native code on this CPU: %s; plain JAX draws several times slower", reason
+        )
+    return f"cannot run: {reason}" if reason else ""
+
+
 def _not_hopper(device: Device) -> str:
     """Why the kernel does not run on a device; on a CPU it is simulated, for tests."""
     capability = str(getattr(device, "compute_capability", ""))
@@ -65,7 +89,13 @@ def _not_hopper(device: Device) -> str:
 
 register(
     "interpreter",
-    Implementation(name="native", load=_native, tile=ON_CHIP_TILE, runs_on=("cpu",)),
+    Implementation(
+        name="native",
+        load=_native,
+        tile=ON_CHIP_TILE,
+        runs_on=("cpu",),
+        why_not=lambda device: _no_native_code(),
+    ),
 )
 register(
     "interpreter",
@@ -93,7 +123,13 @@ register(
 register(
     "gradient",
     # Values and cotangents of a tile should stay in cache, 4 kB a node.
-    Implementation(name="native", load=_reverse_native, tile=128, runs_on=("cpu",)),
+    Implementation(
+        name="native",
+        load=_reverse_native,
+        tile=128,
+        runs_on=("cpu",),
+        why_not=lambda device: _no_native_code(),
+    ),
 )
 register(
     "gradient",

@@ -14,22 +14,60 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
+from evojax_art.interpreter.instruction import Operands, value_of
 from evojax_art.language.ops import (
     CONSTANT,
     INSTRUCTIONS,
     OPS,
     Coordinates,
+    Keep,
     Op,
     Quaternion,
-    frame_coordinates,
+    keep,
 )
 from evojax_art.language.photographs import Pyramid, leaf_value
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
 from evojax_art.lowering.values import UNWRAPPED
+from evojax_art.runtime.plan import Plan
 
 FinishFn = Callable[[Quaternion], Float[Array, "C D"]]
+
+
+def switch(tapes: Tape, at: Coordinates, kept: Keep, **options: Any) -> Float[Array, "P N C"]:
+    """Interprets a population, tile by tile and formula by formula; see `implementations`."""
+    return _interpret(_switch, tapes, at, kept, **options)
+
+
+def lockstep(tapes: Tape, at: Coordinates, kept: Keep, **options: Any) -> Float[Array, "P N C"]:
+    """Interprets a population, tile by tile, all formulas at once; see `implementations`."""
+    return _interpret(_lockstep, tapes, at, kept, **options)
+
+
+def _interpret(
+    tiles_fn: Callable[..., Float[Array, "tiles P C D"]],
+    tapes: Tape,
+    at: Coordinates,
+    kept: Keep,
+    *,
+    samples: int,
+    per_pixel: int,
+    images: Sequence[Pyramid],
+    dtype: DTypeLike,
+    plan: Plan,
+) -> Float[Array, "P N C"]:
+    """What is kept of each tile and formula by `tiles_fn`, by formula."""
+    del plan
+
+    def finish(result: Quaternion) -> Float[Array, "C D"]:
+        parts = jnp.stack(keep(jnp, result, kept))
+        return parts.reshape(len(parts), samples, -1).mean(axis=1)
+
+    tiles = tiles_fn(fold(tapes), at, finish, images, per_pixel)
+    by_formula = tiles.transpose(1, 0, 3, 2).astype(dtype)
+    return by_formula.reshape(by_formula.shape[0], -1, by_formula.shape[-1])
 
 
 class _TileNumpy:
@@ -43,30 +81,15 @@ class _TileNumpy:
         return jax.lax.cond(jnp.any(due), fn, lambda unchanged: unchanged, value)
 
 
-def switch(
-    tapes: Tape,
-    at: Coordinates,
-    finish_fn: FinishFn,
-    images: Sequence[Pyramid] = (),
-    samples: int = 1,
+def _switch(
+    tapes: Tape, at: Coordinates, finish_fn: FinishFn, images: Sequence[Pyramid], per_pixel: int
 ) -> Float[Array, "tiles P C D"]:
-    """Interprets a population, tile by tile and formula by formula.
-
-    Args:
-        tapes: a population's tapes, folded.
-        at: coordinates, each [tiles, T] float32.
-        finish_fn: turns the value of a formula on a tile, four arrays [T], into what is kept.
-        images: what picture leaves read, slot by slot.
-        samples: points of a pixel.
-
-    Returns:
-        What `finish_fn` made of each tile and formula.
-    """
+    """What `finish_fn` makes of each formula's value on each tile, four arrays [T]."""
     num_tiles, tile = at.x.shape
     num_formulas = tapes.opcode.shape[0]
     kept = jax.eval_shape(finish_fn, Quaternion(*[at.x[0]] * 4))
-    branches = [_branch(_TileNumpy(), op, images, samples) for op in INSTRUCTIONS]
-    branch_of = _branch_index()
+    branches = [branch(_TileNumpy(), op, images, per_pixel) for op in INSTRUCTIONS]
+    branch_of = branch_index()
 
     def instruction(step, state):
         tape, registers = state
@@ -90,7 +113,7 @@ def switch(
     def one_tile(tile_index, state):
         registers, results = state
         here = Coordinates(*(field[tile_index] for field in at))
-        leaves = _leaf_registers(_TileNumpy(), here, images, samples)
+        leaves = _leaf_registers(_TileNumpy(), here, images, per_pixel)
         registers = registers.at[:NUM_LEAVES].set(leaves)
         state = (tile_index, registers, results)
         _, registers, results = jax.lax.fori_loop(0, num_formulas, formula, state)
@@ -101,22 +124,18 @@ def switch(
     return jax.lax.fori_loop(0, num_tiles, one_tile, (registers, results))[1]
 
 
-def lockstep(
-    tapes: Tape,
-    at: Coordinates,
-    finish_fn: FinishFn,
-    images: Sequence[Pyramid] = (),
-    samples: int = 1,
+def _lockstep(
+    tapes: Tape, at: Coordinates, finish_fn: FinishFn, images: Sequence[Pyramid], per_pixel: int
 ) -> Float[Array, "tiles P C D"]:
-    """Interprets a population, tile by tile, all formulas at once; arguments as for `switch`."""
+    """The same, for all formulas at once."""
     num_formulas = tapes.opcode.shape[0]
     everyone = jnp.arange(num_formulas)
 
     def one_tile(here: Coordinates):
         shape = (num_formulas, tapes.num_registers, 4, here.x.shape[0])
-        leaves = _leaf_registers(jnp, here, images, samples)
+        leaves = _leaf_registers(jnp, here, images, per_pixel)
         registers = jnp.zeros(shape, here.x.dtype).at[:, :NUM_LEAVES].set(leaves)
-        registers = _run_in_step(tapes, registers, images, samples)
+        registers = _run_in_step(tapes, registers, images, per_pixel)
         result = registers[everyone, tapes.result]
         return jax.vmap(lambda value: finish_fn(Quaternion(*value)))(result)
 
@@ -153,12 +172,12 @@ def _run_in_step(
     tapes: Tape,
     registers: Float[Array, "P R 4 T"],
     images: Sequence[Pyramid] = (),
-    samples: int = 1,
+    per_pixel: int = 1,
 ) -> Float[Array, "P R 4 T"]:
     """Executes the instructions of all formulas, the first of each, then the second, ..."""
     everyone = jnp.arange(registers.shape[0])
-    branches = [jax.vmap(_branch(jnp, op, images, samples)) for op in INSTRUCTIONS]
-    branch_of = _branch_index()
+    branches = [jax.vmap(branch(jnp, op, images, per_pixel)) for op in INSTRUCTIONS]
+    branch_of = branch_index()
 
     def instruction(step, registers):
         operands = (
@@ -170,46 +189,53 @@ def _run_in_step(
         wanted = branch_of[tapes.opcode[:, step]][:, None, None]
         value = registers[everyone, tapes.target[:, step]]  # kept by formulas that have ended
         running = (step < tapes.length)[:, None, None]
-        for index, (op, branch) in enumerate(zip(INSTRUCTIONS, branches, strict=True)):
+        for index, (op, branch_fn) in enumerate(zip(INSTRUCTIONS, branches, strict=True)):
             due = running & (wanted == index)
             if op.image is not None and op.image < len(images):  # dear: left out where it can be
 
-                def sampled(value, branch=branch, due=due):
-                    return jnp.where(due, branch(*operands), value)
+                def sampled(value, branch_fn=branch_fn, due=due):
+                    return jnp.where(due, branch_fn(*operands), value)
 
                 value = jax.lax.cond(jnp.any(due), sampled, lambda value: value, value)
             else:
-                value = jnp.where(due, branch(*operands), value)
+                value = jnp.where(due, branch_fn(*operands), value)
         return registers.at[everyone, tapes.target[:, step]].set(value)
 
     return jax.lax.fori_loop(0, jnp.max(tapes.length), instruction, registers)
 
 
-def _branch_index() -> Array:
+def branch_index(ops: Sequence[Op] = INSTRUCTIONS) -> Int[Array, "opcodes"]:
+    """Of every opcode its place among some ops."""
     index = [0] * len(OPS)
-    for position, op in enumerate(INSTRUCTIONS):
+    for position, op in enumerate(ops):
         index[op.opcode] = position
     return jnp.asarray(index)
 
 
 def _leaf_registers(
-    xp, at: Coordinates, images: Sequence[Pyramid] = (), samples: int = 1
+    xp, at: Coordinates, images: Sequence[Pyramid] = (), per_pixel: int = 1
 ) -> Float[Array, "leaves 4 T"]:
-    values = (leaf_value(xp, op, images, at, at, samples) for op in LEAVES)
+    values = (leaf_value(xp, op, images, at, at, per_pixel) for op in LEAVES)
     return jnp.stack([jnp.stack(value) for value in values])
 
 
-def _branch(xp, op: Op, images: Sequence[Pyramid] = (), samples: int = 1):
-    """An instruction: `(first [4, T], second [4, T], constant [4], unwrapped []) -> [4, T]`."""
+def branch(
+    xp: Any, op: Op, images: Sequence[Pyramid] = (), per_pixel: int = 1
+) -> Callable[..., Float[Array, "4 *T"]]:
+    """An instruction: `(first [4, *T], second [4, *T], constant [4], unwrapped []) -> [4, *T]`."""
+
+    def leaf(op: Op, here: Coordinates, frame: Coordinates) -> Quaternion:
+        return leaf_value(xp, op, images, here, frame, per_pixel)
 
     def apply(first, second, constant, unwrapped):
-        if op.opcode == CONSTANT:
-            return jnp.broadcast_to(constant[:, None], first.shape)
-        operands = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
-        if op.reads_coordinates:
-            here = frame_coordinates(jnp, operands[0], unwrapped)
-            frame = Coordinates(*operands[0][:3])
-            return jnp.stack(leaf_value(xp, op, images, here, frame, samples))
-        return jnp.stack(op.fn(xp, *operands))
+        operands = Operands(
+            first_fn=lambda: Quaternion(*first),
+            second_fn=lambda: Quaternion(*second),
+            constant_fn=lambda: Quaternion(
+                *(jnp.broadcast_to(t, first[0].shape) for t in constant)
+            ),
+            unwrapped_fn=lambda: unwrapped,
+        )
+        return jnp.stack(value_of(xp, op, operands, leaf))
 
     return apply

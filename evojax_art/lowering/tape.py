@@ -35,7 +35,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.language.ops import CONSTANT, OPS
 from evojax_art.language.program import Program
-from evojax_art.lowering.values import NONE, UNWRAPPED, Values, name_values
+from evojax_art.lowering.values import NONE, UNWRAPPED, HashFn, Values, name_values
 
 LEAVES = tuple(op for op in OPS if op.arity == 0 and not op.structural)  # register by register
 NUM_LEAVES = len(LEAVES)
@@ -72,9 +72,9 @@ def num_registers(capacity: int) -> int:
     return NUM_LEAVES + capacity // 2 + 1
 
 
-def lower(program: Program) -> Tape:
-    """The tape of one program."""
-    values = name_values(program)
+def lower(program: Program, hash_fn: HashFn | None = None) -> Tape:
+    """The tape of one program; `hash_fn` is `name_values`'s."""
+    values = name_values(program, hash_fn)
     plan = _plan(values)
     own = _allocate(plan)
     leaf = jnp.asarray(_LEAF_REGISTER)[values.opcode]

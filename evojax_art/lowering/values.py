@@ -18,12 +18,13 @@ repeated subtree) nothing of that program is shared.
 Dead code. A frame that no leaf reads is not evaluated.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from evojax_art.language.ops import AT, CONSTANT, FRAMING, OPS, PADDING
 from evojax_art.language.program import ARITY, Program, subtree_starts
@@ -64,12 +65,18 @@ class Values(NamedTuple):
     root: Int[Array, ""]
 
 
-def name_values(program: Program) -> Values:
-    """The values of one program."""
+def name_values(program: Program, hash_fn: "HashFn | None" = None) -> Values:
+    """The values of one program.
+
+    Args:
+        program: the program.
+        hash_fn: proposes which subtrees are equal; None: `subtree_hashes`. Any function is right,
+            as all that it proposes is checked.
+    """
     nodes = read_nodes(program)
     position = jnp.arange(program.capacity)
     at_frame = nodes.frame != NONE
-    twin = _twins(program, nodes)
+    twin = _twins(nodes, program.constant, (hash_fn or subtree_hashes)(program, nodes))
     dead = nodes.unread | ((twin != position) & nodes.in_use)
     # A framing op's value is its right side's, whose root comes right before it.
     is_framing = jnp.asarray(_IS_FRAMING)[nodes.opcode]
@@ -126,6 +133,9 @@ class Nodes(NamedTuple):
     turn: Int[Array, "L"]
     scope: Int[Array, "L"]
     unwrapped: Bool[Array, "L"]
+
+
+HashFn = Callable[[Program, Nodes], UInt32[Array, "L"]]
 
 
 def read_nodes(program: Program) -> Nodes:
@@ -189,11 +199,12 @@ def _turns(arity, is_framing, start, left) -> Int[Array, "L"]:
     return position + jnp.cumsum(change)
 
 
-def _twins(program: Program, nodes: Nodes) -> Int[Array, "L"]:
+def _twins(
+    nodes: Nodes, constant: Float[Array, "L 4"], hashes: UInt32[Array, "L"]
+) -> Int[Array, "L"]:
     """For each node the first in evaluation order that has the same value; often itself."""
-    position = jnp.arange(program.capacity)
-    capacity = program.capacity
-    hashes = _hashes(program, nodes)
+    capacity = len(hashes)
+    position = jnp.arange(capacity)
     # What is dead may only be a twin among the dead.
     dead = _inside(nodes.unread, nodes.start)
     rank = nodes.turn + jnp.where(dead, capacity, 0)
@@ -219,14 +230,14 @@ def _twins(program: Program, nodes: Nodes) -> Int[Array, "L"]:
         operand(nodes.frame, nodes.frame != NONE),
     )
     second = operand(nodes.right, nodes.arity == 2)
-    bits = jax.lax.bitcast_convert_type(program.constant, jnp.int32)
+    bits = jax.lax.bitcast_convert_type(constant, jnp.int32)
     same = (nodes.opcode == nodes.opcode[proposed]) & (first == first[proposed])
     same &= (second == second[proposed]) & jnp.all(bits == bits[proposed], axis=-1)
     same &= (nodes.frame == NONE) | (nodes.unwrapped == nodes.unwrapped[proposed])
     return jnp.where(jnp.all(same), proposed, position)
 
 
-def _hashes(program: Program, nodes: Nodes) -> UInt32[Array, "L"]:
+def subtree_hashes(program: Program, nodes: Nodes) -> UInt32[Array, "L"]:
     """A hash of each node's subtree and of the frame that it reads."""
     bits = jax.lax.bitcast_convert_type(program.constant, jnp.uint32)
     factors = jnp.asarray([0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1], jnp.uint32)

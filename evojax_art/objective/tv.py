@@ -11,43 +11,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from evojax_art.runtime.plan import Plan, current_plan
+
 GATE_WEIGHT = 0.2
-_GROUP = 64  # pictures that a GPU denoises together where not all are asked for
 _STEP = 0.25  # 1 / (2 * number of axes): the largest step for which the iteration converges
 
 
 def tv_noise(
-    images: Float[Array, "P H W C"], needed: Bool[Array, "P"] | None = None
+    images: Float[Array, "P H W C"],
+    needed: Bool[Array, "P"] | None = None,
+    plan: Plan | None = None,
 ) -> Float[Array, "P"]:
     """The 2015 noise measure: mean |image - denoised|, weight 0.2; images in [0, 1].
 
     Args:
         images: pictures.
         needed: whose noise to measure, NaN for the others; None for all. It takes time only for
-            those (on a GPU, for as many groups of `_GROUP` as they fill).
+            those, or as many groups as the plan denoises together as they fill.
+        plan: where and how; None: `current_plan`.
     """
+    plan = plan or current_plan(images)
     if needed is None:
-        denoised = denoise_tv_chambolle(images, GATE_WEIGHT)
+        denoised = denoise_tv_chambolle(images, GATE_WEIGHT, plan=plan)
         return jnp.mean(jnp.abs(images - denoised), axis=(1, 2, 3))
     count = images.shape[0]
-    group = 1 if jax.default_backend() == "cpu" else min(_GROUP, count)
+    group = min(plan.denoised_group, count)
     order = jnp.argsort(~needed)  # those needed come first
 
     def measure(number, noise):
         index = order[jnp.minimum(number * group + jnp.arange(group), count - 1)]
-        return noise.at[index].set(tv_noise(images[index]))
+        return noise.at[index].set(tv_noise(images[index], plan=plan))
 
     num_groups = -(-jnp.sum(needed) // group)
     noise = jax.lax.fori_loop(0, num_groups, measure, jnp.full(count, jnp.nan, images.dtype))
     return jnp.where(needed, noise, jnp.nan)
 
 
-@partial(jax.jit, static_argnames="max_num_iter")
 def denoise_tv_chambolle(
     images: Float[Array, "P H W C"],
     weight: float = 0.1,
     eps: float = 2e-4,
     max_num_iter: int = 200,
+    *,
+    plan: Plan | None = None,
 ) -> Float[Array, "P H W C"]:
     """Total-variation denoising of many pictures at once.
 
@@ -56,6 +62,7 @@ def denoise_tv_chambolle(
         weight: larger denoises more.
         eps: a channel stops when its energy changes by less than eps times its first energy.
         max_num_iter: and after this many iterations at the latest.
+        plan: where and how; None: `current_plan`.
 
     Returns:
         The denoised pictures, as scikit-image 0.26 gives them one by one.
@@ -63,19 +70,19 @@ def denoise_tv_chambolle(
     Source: A. Chambolle, "An algorithm for total variation minimization and applications", 2004,
     with the stopping rule of `skimage.restoration.denoise_tv_chambolle`.
     """
+    return _denoised(images, weight, eps, max_num_iter, plan or current_plan(images))
+
+
+@partial(jax.jit, static_argnames="plan")
+def _denoised(images, weight, eps, max_num_iter, plan: Plan) -> Float[Array, "P H W C"]:
     planes = images.transpose(0, 3, 1, 2)  # the long axis last, for the vector units
-    shape = planes.shape
-
-    def batched(planes):
-        return _denoise(planes, weight, eps, max_num_iter)
-
-    def one_by_one(planes):
+    if plan.denoised_group == 1:
         # On a CPU a plane's fields stay in cache, and nobody waits for the slowest of a batch.
-        singles = planes.reshape(-1, 1, 1, *shape[2:])
-        return jax.lax.map(batched, singles).reshape(shape)
-
-    denoised = jax.lax.platform_dependent(planes, cpu=one_by_one, default=batched)
-    return denoised.transpose(0, 2, 3, 1)
+        singles = planes.reshape(-1, 1, 1, *planes.shape[2:])
+        denoised = jax.lax.map(lambda single: _denoise(single, weight, eps, max_num_iter), singles)
+    else:
+        denoised = _denoise(planes, weight, eps, max_num_iter)
+    return denoised.reshape(planes.shape).transpose(0, 2, 3, 1)
 
 
 def total_variation(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
@@ -101,7 +108,10 @@ class _State(NamedTuple):
 
 
 def _denoise(
-    planes: Float[Array, "P C H W"], weight: float, eps: float, max_num_iter: int
+    planes: Float[Array, "P C H W"],
+    weight: float | Array,
+    eps: float | Array,
+    max_num_iter: int | Array,
 ) -> Float[Array, "P C H W"]:
     """All planes at once, each until it has settled."""
 

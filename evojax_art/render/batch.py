@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +18,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from evojax_art.interpreter import reference
-from evojax_art.interpreter.api import Implementation, best_elsewhere, interpret
+from evojax_art.interpreter.api import interpret, tile_size
 from evojax_art.language.ops import Coordinates, Crunch, Keep
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, to_expressions
-from evojax_art.lowering.tape import LANES, Tape, num_registers
+from evojax_art.lowering.tape import LANES, Tape
 from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import BEST, Plan, current_plan
 
-TILE = 256  # points per tile where registers should stay on the chip: 4 kB each
-_STEP_TILE = 4096  # and for `lockstep`, where a tile is a kernel launch per instruction,
-_STEP_REGISTERS = 1 << 30  # unless the registers of all formulas would take more bytes than this
 _BLUR = tuple(math.exp(-2 * (distance + 0.001) / 1.001) for distance in (0, 1))
 
 
@@ -39,13 +36,14 @@ def evaluate(
     width: int = 32,
     z: float | Float[Array, ""] = 0.0,
     *,
-    implementation: Implementation | Literal["reference"] = "best",
+    implementation: str = BEST,
     images: Sequence[Pyramid] = (),
+    plan: Plan | None = None,
 ) -> Float[Array, "P H W 4"] | Float[np.ndarray, "P H W 4"]:
     """The quaternion (e, i, j, k) of every formula at every pixel.
 
     Float32 on the device, or float64 NumPy with `implementation="reference"`, the specification.
-    Non-finite values are returned as they come. `images` are as for `render`.
+    Non-finite values are returned as they come. All else is as for `render`.
 
     Raises:
         InputError: sizes below 1, or an unknown implementation.
@@ -61,7 +59,9 @@ def evaluate(
         )
         values = [reference.evaluate(item, at, images) for item in to_expressions(population)]
         return np.stack([np.stack(value, axis=-1) for value in values])[:, :, :width]
-    return _evaluate(population, jnp.float32(z), tuple(images), raster, implementation)
+    plan = plan or current_plan(population, implementation=implementation)
+    with plan.on_device():
+        return _evaluate(population, jnp.float32(z), tuple(images), raster, plan)
 
 
 def render(
@@ -73,9 +73,10 @@ def render(
     smooth: bool = False,
     *,
     samples: int = 1,
-    implementation: Implementation = "best",
+    implementation: str = BEST,
     dtype: DTypeLike = jnp.float32,
     images: Sequence[Pyramid] = (),
+    plan: Plan | None = None,
 ) -> Float[Array, "P H W 3"]:
     """The picture of every formula, RGB in [0, 1]; finite whatever a formula does.
 
@@ -87,10 +88,12 @@ def render(
         crunch: "sigmoid", or "1995" for the original's colours (black beyond +-30).
         smooth: the original's plus-shaped blur over a pixel and its four neighbours.
         samples: n by n samples per pixel, 1 to 64.
-        implementation: which interpreter, see `interpreter.api.interpret`.
+        implementation: of the interpreter: "native" (CPU), "pallas" (GPU, Hopper and newer; on a
+            CPU simulated, for tests), "xla" (plain JAX, anywhere), or "best".
         dtype: of the result, as a network may take it; the arithmetic is float32.
         images: pictures that formulas read, see `images`: the first is `image1`, and so on. The
             leaf of one that is not there is 0.
+        plan: where and how all is computed, the implementation included; None: `current_plan`.
 
     Raises:
         InputError: a size, samples or z out of range, an unknown crunch or implementation.
@@ -102,6 +105,7 @@ def render(
         implementation=implementation,
         dtype=dtype,
         images=images,
+        plan=plan,
     )
 
 
@@ -110,9 +114,10 @@ def render_population(
     look: Look,
     raster: Raster,
     *,
-    implementation: Implementation = "best",
+    implementation: str = BEST,
     dtype: DTypeLike = jnp.float32,
     images: Sequence[Pyramid] = (),
+    plan: Plan | None = None,
 ) -> Float[Array, "P H W 3"]:
     """`render`, of what is drawn alike.
 
@@ -120,17 +125,20 @@ def render_population(
         population: P programs.
         look: of all of them; z may be traced.
         raster: H by W pixels, without a crop.
-        implementation: which interpreter, see `interpreter.api.interpret`.
+        implementation: of the interpreter, as for `render`.
         dtype: of the result; the arithmetic is float32.
         images: pictures that formulas read.
+        plan: where and how; None: `current_plan`.
 
     Raises:
         InputError: a crop, or an unknown implementation.
     """
     if raster.crop:
         raise InputError("parts of pictures are drawn one formula at a time, by render_large")
-    look = replace(look, z=jnp.float32(look.z))
-    return _render(population, look, tuple(images), raster, implementation, jnp.dtype(dtype))
+    plan = plan or current_plan(population, implementation=implementation)
+    with plan.on_device():
+        look = replace(look, z=jnp.float32(look.z))
+        return _render(population, look, tuple(images), raster, plan, jnp.dtype(dtype))
 
 
 @jax.jit
@@ -161,15 +169,15 @@ def smooth_plus(
     return plus(images * weight) / plus(weight[None])
 
 
-@partial(jax.jit, static_argnames=("raster", "implementation"))
-def _evaluate(population, z, images, raster, implementation):
-    return _pictures(population, z, images, raster, "raw", implementation, jnp.float32)
+@partial(jax.jit, static_argnames=("raster", "plan"))
+def _evaluate(population, z, images, raster, plan):
+    return _pictures(population, z, images, raster, "raw", plan, jnp.float32)
 
 
-@partial(jax.jit, static_argnames=("raster", "implementation", "dtype"))
-def _render(population, look, images, raster, implementation, dtype):
+@partial(jax.jit, static_argnames=("raster", "plan", "dtype"))
+def _render(population, look, images, raster, plan, dtype):
     result_dtype = jnp.float32 if look.smooth else dtype
-    drawn = (look.z, images, raster, look.crunch, implementation, result_dtype)
+    drawn = (look.z, images, raster, look.crunch, plan, result_dtype)
     pictures = _pictures(population, *drawn)
     return smooth_plus(pictures).astype(dtype) if look.smooth else pictures
 
@@ -180,23 +188,25 @@ def _pictures(
     images: tuple[Pyramid, ...],
     raster: Raster,
     kept: Keep,
-    implementation: Implementation,
+    plan: Plan,
     dtype: DTypeLike,
 ) -> Float[Array, "P H W C"]:
     """What is kept of the formulas' values, the mean of every pixel's samples."""
     row_length = _row_length(raster.width, images)
-    tile = _tile_size(population, implementation, images)
+    tile = tile_size(population, plan, images)
     shape = _tile_shape(raster.height * row_length, raster.samples, tile)
     index = jnp.arange(math.prod(shape)).reshape(shape)
     columns, rows = index % row_length, index // row_length
     at = pixel_coordinates(columns, rows, z, raster)
-    values = interpret(population, at, kept, raster.samples**2, implementation, dtype, images)
+    values = interpret(
+        population, at, kept, raster.samples**2, plan=plan, dtype=dtype, images=images
+    )
     pixels = values[:, : raster.height * row_length]  # the last tile may reach beyond the picture
     pictures = pixels.reshape(len(pixels), raster.height, row_length, -1)
     return pictures[:, :, : raster.width]
 
 
-@partial(jax.jit, static_argnames=("raster", "separately"))
+@partial(jax.jit, static_argnames=("raster", "separately", "plan"))
 def render_pixels(
     population: Program | Tape,
     look: Look,
@@ -205,6 +215,7 @@ def render_pixels(
     rows: Int[Array, "N"],
     images: tuple[Pyramid, ...] = (),
     separately: bool = False,
+    plan: Plan | None = None,
 ) -> Float[Array, "P N S 3"]:
     """The colours of any pixels of every formula's picture, not smoothed.
 
@@ -217,15 +228,25 @@ def render_pixels(
         rows: of the same pixels.
         images: pictures that formulas read.
         separately: every sample's colour, S = samples**2; else their mean, S = 1.
+        plan: where and how; None: `current_plan`.
     """
+    plan = plan or current_plan()
     num_pixels, num_samples = len(columns), raster.samples**2
-    shape = _tile_shape(num_pixels, raster.samples, _tile_size(population, "best", images))
+    shape = _tile_shape(num_pixels, raster.samples, tile_size(population, plan, images))
 
     def tiled(numbers: Int[Array, "N"]) -> Int[Array, "T 1 D"]:
         return jnp.pad(numbers, (0, math.prod(shape) - num_pixels)).reshape(shape)
 
     at = pixel_coordinates(tiled(columns), tiled(rows), look.z, raster)
-    kept = interpret(population, at, look.crunch, num_samples, images=images, separately=separately)
+    kept = interpret(
+        population,
+        at,
+        look.crunch,
+        num_samples,
+        plan=plan,
+        images=images,
+        separately=separately,
+    )
     num_tiles, _, depth = shape
     by_sample = kept.reshape(len(kept), num_tiles, -1, depth, 3).swapaxes(2, 3)
     return by_sample.reshape(len(kept), num_tiles * depth, -1, 3)[:, :num_pixels]
@@ -293,16 +314,6 @@ def _hash(*numbers: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Ar
 def _row_length(width: int, images: Sequence[Pyramid]) -> int:
     """Of rows as they are laid out: even where pairs of points must be neighbours in one."""
     return width + width % 2 if images else width
-
-
-def _tile_size(population: Program | Tape, implementation: str, images: Sequence[Pyramid]) -> int:
-    on_cpu = jax.default_backend() == "cpu"
-    on_chip = "native" if on_cpu else best_elsewhere(bool(images))
-    if (on_chip if implementation == "best" else implementation) not in ("xla", "lockstep"):
-        return TILE
-    num_formulas, capacity = population.opcode.shape
-    bytes_per_point = num_formulas * num_registers(capacity) * 16
-    return max(TILE, min(_STEP_TILE, _STEP_REGISTERS // bytes_per_point))
 
 
 def _tile_shape(num_pixels: int, samples: int, tile: int) -> tuple[int, int, int]:

@@ -18,11 +18,12 @@ from evojax_art.interpreter.api import lower_all
 from evojax_art.language.formula import Expression, check_images, parse
 from evojax_art.language.ops import Crunch
 from evojax_art.language.photographs import Pyramid
-from evojax_art.language.program import Program, encode
+from evojax_art.language.program import encode
 from evojax_art.lowering.tape import LANES, Tape
 from evojax_art.render.batch import render_pixels, smooth_plus
 from evojax_art.render.look import Crop, Look, Raster
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import Plan, current_plan
 
 _FIRST_LOOK = 2  # samples, squared, by which adaptive sampling chooses pixels
 
@@ -62,6 +63,7 @@ def render_large(
     max_length: int | None = None,
     progress_fn: Callable[[float], None] = lambda share: None,
     images: Sequence[Pyramid] = (),
+    plan: Plan | None = None,
 ) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]:
     """One formula as a picture of whole numbers, of any size or part of it.
 
@@ -83,6 +85,7 @@ def render_large(
             the next power of two.
         progress_fn: called with the share that is done, up to 1.0.
         images: pictures that the formula reads, see `images`.
+        plan: where and how; None: `current_plan`.
 
     Raises:
         InputError: a setting out of its range, or a formula that does not parse or reads a picture
@@ -97,6 +100,7 @@ def render_large(
         max_length=max_length,
         progress_fn=progress_fn,
         images=images,
+        plan=plan,
     )
 
 
@@ -139,6 +143,7 @@ def render_bands(
     progress_fn: Callable[[float], None] = lambda share: None,
     images: Sequence[Pyramid] = (),
     chunks: Chunks = Chunks(),
+    plan: Plan | None = None,
 ) -> Iterator[Float[np.ndarray, "R W 3"]]:
     """The colours of a picture in [0, 1], some rows at a time, from the top.
 
@@ -153,6 +158,7 @@ def render_bands(
         progress_fn: called with the share that is done, up to 1.0.
         images: pictures that the formula reads, see `images`.
         chunks: how the work is cut up.
+        plan: where and how; None: `current_plan`.
 
     Raises:
         InputError: `adaptive` out of its range or with too few samples, a formula that does not
@@ -168,22 +174,20 @@ def render_bands(
     expression = parse(formula) if isinstance(formula, str) else formula
     check_images(expression, len(images))
     population = encode([expression], max_length=max_length or _rounded_capacity(len(expression)))
-    return _bands(population, look, raster, adaptive, progress_fn, tuple(images), chunks)
+    plan = plan or current_plan(population)
+    with plan.on_device():
+        # Lowered once, because compiling that takes longer than all else.
+        tapes = _lower(population, plan)
+    drawer = _Drawer(tapes, look, raster, adaptive, tuple(images), chunks, plan)
+    return _bands(drawer, progress_fn)
 
 
 def _bands(
-    population: Program,
-    look: Look,
-    raster: Raster,
-    adaptive: float,
-    progress_fn: Callable[[float], None],
-    images: tuple[Pyramid, ...],
-    chunks: Chunks,
+    drawer: "_Drawer", progress_fn: Callable[[float], None]
 ) -> Iterator[Float[np.ndarray, "R W 3"]]:
-    """`render_bands` of a population of one."""
-    # Lowered once, because compiling that takes longer than all else.
-    drawer = _Drawer(_lower(population), look, raster, adaptive, images, chunks)
-    refined, smoothed = adaptive > 0, look.smooth
+    """`render_bands`, once all is known."""
+    raster, chunks = drawer.raster, drawer.chunks
+    refined, smoothed = drawer.adaptive > 0, drawer.look.smooth
     halo = int(refined) + int(smoothed)  # pixels around a band that have a say in its colours
     left, top, width, height = raster.part
     columns = np.arange(left - halo, left + width + halo, dtype=np.int32)
@@ -217,7 +221,7 @@ def to_bytes(
     return np.floor(values * most + np.float32(0.5)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
-_lower = jax.jit(lower_all)
+_lower = jax.jit(lower_all, static_argnames="plan")
 
 
 def _rounded_capacity(length: int) -> int:
@@ -239,6 +243,7 @@ class _Drawer:
     adaptive: float
     images: tuple[Pyramid, ...]
     chunks: Chunks
+    plan: Plan
 
     def fully(
         self,
@@ -311,7 +316,9 @@ class _Drawer:
         look = replace(self.look, z=jnp.float32(self.look.z), smooth=False)
         raster = replace(self.raster, samples=samples, crop=None)
         where = jnp.asarray(columns), jnp.asarray(rows)
-        return render_pixels(self.tapes, look, raster, *where, self.images, separately)[0]
+        given = (self.tapes, look, raster, *where, self.images, separately, self.plan)
+        with self.plan.on_device():
+            return render_pixels(*given)[0]
 
 
 def _in_pairs(

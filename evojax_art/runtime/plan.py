@@ -10,7 +10,7 @@ Implementations of the interpreter and of its gradients say here what they can d
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -127,6 +127,7 @@ class Plan:
 
         Raises:
             InputError: it is not in this process.
+            RuntimeError: nor is any of its platform.
         """
         for device in jax.devices(self.platform):
             if device.id == self.device_id:
@@ -134,8 +135,14 @@ class Plan:
         raise InputError(f"there is no device {self.device_id} of platform {self.platform}")
 
     def on_device(self) -> AbstractContextManager:
-        """A context in which arrays that belong to no device are computed on this plan's."""
-        device: Any = self.device
+        """A context in which what was put on no device is computed on this plan's.
+
+        It does nothing where the device is not in this process, as where code is made for another.
+        """
+        try:
+            device: Any = self.device
+        except (InputError, RuntimeError):  # RuntimeError: JAX has nothing of that platform
+            return nullcontext()
         return jax.default_device(device)
 
 
@@ -193,18 +200,23 @@ def make_plan(
     )
 
 
-def current_plan(*arrays: Any) -> Plan:
+def current_plan(*arrays: Any, implementation: str = BEST) -> Plan:
     """The plan of a public function that was called without one.
 
     Args:
-        arrays: pytrees that it works on. Where one of their arrays was put on a device
+        *arrays: pytrees that it works on. Where one of their arrays was put on a device
             (`jax.device_put`), JAX computes there, and so the plan is for that device.
+        implementation: as for `make_plan`.
+
+    Raises:
+        InputError: an implementation that does not exist, or not on this device.
     """
     for leaf in jax.tree.leaves(arrays):
         is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
         if is_array and leaf.committed:
-            return make_plan(device=next(iter(leaf.sharding.device_set)))
-    return make_plan()
+            device: Any = next(iter(leaf.sharding.device_set))
+            return make_plan(device=device, implementation=implementation)
+    return make_plan(implementation=implementation)
 
 
 def _default_device() -> Device:

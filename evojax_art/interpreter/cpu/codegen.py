@@ -18,23 +18,19 @@ from typing import Any
 
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu import photographs as pictures
 from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
+from evojax_art.interpreter.instruction import value_of
 from evojax_art.language.ops import (
     CONSTANT,
     INSTRUCTIONS,
     KEPT,
     Coordinates,
     Keep,
-    Op,
-    Quaternion,
-    frame_coordinates,
     keep,
     num_kept,
 )
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
-from evojax_art.lowering.values import UNWRAPPED
 
 FUNCTIONS = ("interpret", "fold")
 POINTERS = (*Tape._fields, *Coordinates._fields, "images", "output", "registers")
@@ -115,7 +111,7 @@ class _Interpreter(Writer):
             ):
                 point = builder.add(start, lane)
                 here = Coordinates(*(self.load(arguments[axis], point) for axis in "xyz"))
-                value = self._leaf(op, here, here)
+                value = self.leaf(op, here, here)
                 self.store_register(_I64(register_index), lane, value)
 
     def _instruction(self, place: Any) -> None:
@@ -131,25 +127,12 @@ class _Interpreter(Writer):
             block = builder.append_basic_block(f"op{op.opcode}")
             chosen.add_case(_I64(op.opcode), block)
             builder.position_at_end(block)
-            constants = self.constants(place) if op.opcode == CONSTANT else None
+            constants = [self.constants(place)] if op.opcode == CONSTANT else []  # loaded once
             with self.points() as lane:
-                value = constants or self._value(op, first, second, lane)
-                self.store_register(target, lane, value)
+                operands = self.operands(first, second, lane, iter(constants).__next__)
+                self.store_register(target, lane, value_of(self.simd, op, operands, self.leaf))
             builder.branch(done)
         builder.position_at_end(done)
-
-    def _value(self, op: Op, first: Any, second: Any, lane: Any) -> Quaternion:
-        registers = (first, second)[: max(1, op.arity)]
-        operands: list[Any] = [self.load_register(index, lane) for index in registers]
-        if op.reads_coordinates:
-            unwrapped = self.builder.icmp_unsigned("==", second, _I64(UNWRAPPED))
-            here = frame_coordinates(self.simd, operands[0], Vector(self.simd, unwrapped))
-            return self._leaf(op, here, Coordinates(*operands[0][:3]))
-        return op.fn(self.simd, *operands)
-
-    def _leaf(self, op: Op, at: Coordinates, unwrapped: Coordinates) -> Quaternion:
-        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
-        return pictures.leaf_value(self.simd, op, images, at, unwrapped, samples)
 
     def _finish(self, formula: Any, tile: Any) -> None:
         """Writes what is kept of a formula's value on a tile."""

@@ -4,10 +4,14 @@ XLA calls a target with a pointer to a call frame: structures of C, declared in 
 `xla/ffi/api/c_api.h` that comes with jaxlib. The ones needed here are repeated as ctypes. A target
 gets its operands and results as NumPy arrays over XLA's own memory: nothing is copied, and unlike a
 `jax.pure_callback` it never waits for a JAX array.
+
+XLA says which version of these structures it has when a target is registered: within a major
+version they only grow at their ends. With another one there are no targets (`obstacle`).
 """
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
 from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
@@ -19,7 +23,7 @@ FfiFn = Callable[[list[np.ndarray], list[np.ndarray], dict[str, Any]], None]
 
 _EXECUTE = 3  # of the stages of a target, the only one that computes
 _METADATA = 1  # the extension by which XLA asks for the version a target was written for
-_VERSION = (0, 1)
+_VERSION = (0, 3)  # of the header that the structures below repeat: jaxlib 0.10's
 _STRING, _SCALAR = 4, 3  # kinds of attributes
 _INTERNAL = 13  # an error code
 _DTYPES = {1: np.bool_, 4: np.int32, 5: np.int64, 8: np.uint32, 11: np.float32}
@@ -74,20 +78,48 @@ _Frame = _structure(
 )
 _Handler = ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
 _registered: dict[str, Any] = {}  # keeps the handlers alive
+_reported: list[tuple[int, int]] = []  # versions of XLA's, at each registration
+_lock = threading.RLock()
 
 
 def register(name: str, fn: FfiFn) -> None:
     """Makes `fn(operands, results, attributes)` what `jax.ffi.ffi_call(name, ...)` calls.
+
+    May be called from several threads at once.
 
     Args:
         name: unique in the process; registering it again does nothing.
         fn: fills the results, contiguous arrays as the operands are. Runs on a thread of XLA's. An
             exception becomes an XLA error with its text.
     """
-    if name not in _registered:
-        handler = _Handler(functools.partial(_handle, fn))
-        _registered[name] = handler
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
+    with _lock:
+        if name not in _registered:
+            handler = _Handler(functools.partial(_handle, fn))
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
+            _registered[name] = handler
+
+
+@functools.cache
+def obstacle() -> str:
+    """Why no target can be called in this process; empty where they can."""
+    try:
+        register("evojax_art_probe", lambda operands, results, attributes: None)
+    except Exception as error:  # whatever XLA says of a version that it no longer serves
+        return f"XLA refuses the interface ({error})"
+    return mismatch(_reported[-1] if _reported else None)
+
+
+def mismatch(reported: tuple[int, int] | None) -> str:
+    """What is wrong with a version that XLA reports, major and minor; empty where nothing is."""
+    ours = f"{_VERSION[0]}.{_VERSION[1]}"
+    if reported is None:
+        return (
+            f"XLA does not say which version of its foreign function interface it has, not {ours}"
+        )
+    theirs = f"XLA's foreign function interface has version {reported[0]}.{reported[1]}"
+    if reported[0] != _VERSION[0]:
+        return f"{theirs}, whose structures are unknown here; {ours} is known"
+    return f"{theirs}, older than {ours}" if reported < _VERSION else ""
 
 
 def _handle(fn: FfiFn, frame_pointer: Any) -> int | None:
@@ -96,8 +128,7 @@ def _handle(fn: FfiFn, frame_pointer: Any) -> int | None:
         if frame.extension:
             extension = _Extension.from_address(frame.extension)
             if extension.type == _METADATA:
-                metadata = _MetadataExtension.from_address(frame.extension).metadata.contents
-                metadata.version.major, metadata.version.minor = _VERSION
+                _answer_metadata(frame)
                 return None
         if frame.stage == _EXECUTE:
             fn(_arrays(frame.arguments), _arrays(frame.results), _attributes(frame.attributes))
@@ -106,6 +137,15 @@ def _handle(fn: FfiFn, frame_pointer: Any) -> int | None:
         arguments = _ErrorArguments(ctypes.sizeof(_ErrorArguments), None, message, _INTERNAL)
         return frame.api.contents.create_error(ctypes.byref(arguments))
     return None
+
+
+def _answer_metadata(frame: Any) -> None:
+    """Says which version this is written for, and notes XLA's."""
+    if frame.struct_size >= _Frame.api.offset + ctypes.sizeof(c_void_p) and frame.api:
+        version = frame.api.contents.version
+        _reported.append((version.major, version.minor))
+    metadata = _MetadataExtension.from_address(frame.extension).metadata.contents
+    metadata.version.major, metadata.version.minor = _VERSION
 
 
 def _arrays(buffers: Any) -> list[np.ndarray]:

@@ -9,28 +9,26 @@ Work is split into tiles of points and ranges of formulas, which go to a pool of
 core. A tile's registers, 4 kB each at 256 points, stay in the first two levels of cache.
 """
 
-import ctypes
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from itertools import chain, islice, pairwise, product
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from llvmlite import binding
 
 from evojax_art.interpreter.cpu import codegen
 from evojax_art.interpreter.cpu import photographs as pictures
+from evojax_art.interpreter.cpu.compiler import Functions, code_of
 from evojax_art.interpreter.cpu.ffi import register
-from evojax_art.interpreter.cpu.writer import Source
+from evojax_art.interpreter.cpu.threads import bounds, run_all, scratch
 from evojax_art.language.ops import KEPT, Coordinates, Keep, num_kept
 from evojax_art.language.photographs import Pyramid
 from evojax_art.lowering.tape import LANES, NUM_LEAVES, Tape
 from evojax_art.runtime.cores import num_cores
+from evojax_art.runtime.plan import Plan
 
 _TARGET = "evojax_art_interpret"
 _TASKS_PER_THREAD = 4  # so that no thread waits long for the slowest
@@ -40,36 +38,54 @@ def interpret(
     tapes: Tape,
     at: Coordinates,
     kept: Keep,
+    *,
     samples: int,
-    images: Sequence[Pyramid] = (),
-    per_pixel: int = 1,
+    per_pixel: int,
+    images: Sequence[Pyramid],
+    dtype: DTypeLike,
+    plan: Plan,
 ) -> Float[Array, "P N C"]:
-    """Interprets a population on a CPU; arguments and result as for `interpreter.api.interpret`.
+    """Interprets a population on a CPU; see `implementations`.
 
-    Tiles and their pixels must be multiples of `LANES`. The result is averaged over `samples`
-    points, while pictures are read as with `per_pixel` points of a pixel.
+    Tiles and their pixels must be multiples of `LANES`.
     """
+    del plan
     num_tiles, tile = at.x.shape
-    register(_TARGET, _run)
+    register(_TARGET, run)
     code_of(codegen.SOURCE)  # starts compiling it while XLA compiles the rest
     shape = (tapes.opcode.shape[0], num_tiles * (tile // samples), num_kept(kept))
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGET, result, vmap_method="sequential")
     counts = {"samples": samples, "kind": KEPT.index(kept), "per_pixel": per_pixel}
     attributes = {name: np.int64(count) for name, count in counts.items()}
-    return call(*tapes, *at, *chain(*images), **attributes)
+    return call(*tapes, *at, *chain(*images), **attributes).astype(dtype)
 
 
-def _run(operands: list[Any], results: list[np.ndarray], attributes: dict[str, Any]) -> None:
-    """The target: splits the work and waits for it."""
+def run(
+    operands: list[Any],
+    results: list[np.ndarray],
+    attributes: dict[str, Any],
+    *,
+    code: Functions | None = None,
+    num_threads: int | None = None,
+) -> None:
+    """The target: splits the work and waits for it.
+
+    Args:
+        operands: fields of tapes, of coordinates and of photographs.
+        results: what is filled, [P, N, C].
+        attributes: see `codegen.COUNTS`.
+        code: compiled functions; None: those for this CPU.
+        num_threads: among which the work is divided; None: one a core.
+    """
     given = iter(operands)
     tapes = Tape(*islice(given, len(Tape._fields)))
     at = Coordinates(*islice(given, len(Coordinates._fields)))
     table = pictures.table(list(given))
     num_formulas = len(tapes.length)
     num_tiles = len(at.x)
-    num_threads = num_cores()
-    code = code_of(codegen.SOURCE).result()
+    num_threads = num_threads or num_cores()
+    code = code or code_of(codegen.SOURCE).result()
     if tapes.num_folded.any():
         tapes = tapes._replace(constant=tapes.constant.copy())
         size = NUM_LEAVES + tapes.opcode.shape[1]
@@ -108,70 +124,4 @@ def _call(
         )
 
     # On threads of our own even where it is one task: the code changes how its thread rounds.
-    list(pool().map(task, product(tiles, formulas)))
-
-
-def bounds(count: int, parts: int) -> list[int]:
-    """Where `count` things are cut into about equal ranges, at most `parts`."""
-    parts = max(1, min(count, parts))
-    return [count * index // parts for index in range(parts + 1)]
-
-
-@cache
-def pool() -> ThreadPoolExecutor:
-    """A thread for each core."""
-    return ThreadPoolExecutor(num_cores(), thread_name_prefix="interpret")
-
-
-_local = threading.local()
-_engines: list[Any] = []  # they own the code
-
-
-def scratch(size: int) -> int:
-    """Address of a register file of so many floats, kept by each thread."""
-    held = getattr(_local, "registers", None)
-    if held is None or held.size < size:
-        held = _local.registers = np.empty(size + 16, np.float32)
-    return -(-held.ctypes.data // 64) * 64  # so that no vector straddles two lines of cache
-
-
-@cache
-def code_of(source: Source) -> Future[dict[str, Callable[..., None]]]:
-    """Its functions, callable; the first call starts compiling them."""
-    return pool().submit(_compiled, source)
-
-
-def _compiled(source: Source) -> dict[str, Callable[..., None]]:
-    """Ctypes frees the GIL for them."""
-    engine = compiled_engine(source.assembly(_width(), binding.get_default_triple()))
-    arguments = [ctypes.c_void_p] * len(source.pointers) + [ctypes.c_int64] * len(source.counts)
-    kind = ctypes.CFUNCTYPE(None, *arguments)
-    return {name: kind(engine.get_function_address(name)) for name in source.functions}
-
-
-def compiled_engine(assembly: str) -> binding.ExecutionEngine:
-    """Machine code for this CPU, which lives as long as the process."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=3,
-    )
-    module = binding.parse_assembly(assembly)
-    module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    passes = binding.create_pass_builder(target, options)
-    passes.getModulePassManager().run(module, passes)
-    engine = binding.create_mcjit_compiler(module, target)
-    engine.finalize_object()
-    _engines.append(engine)
-    return engine
-
-
-def _width() -> int:
-    """Lanes of the widest vectors that the CPU has."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx2") else 4
+    run_all(task, product(tiles, formulas))

@@ -1,14 +1,17 @@
 """What the native code's writers share: functions, loops, and registers of a tile's points."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
+from evojax_art.interpreter.cpu import photographs
 from evojax_art.interpreter.cpu.simd import Simd, Vector
-from evojax_art.language.ops import Quaternion
+from evojax_art.interpreter.instruction import Operands
+from evojax_art.language.ops import Coordinates, Op, Quaternion
+from evojax_art.lowering.values import UNWRAPPED
 
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _POINTER = ir.PointerType()
@@ -62,6 +65,25 @@ class Writer:
         self.arguments = arguments
         self.simd = Simd(builder, width)
         self.width = width
+
+    def operands(
+        self, first: Any, second: Any, lane: Any, constant_fn: Callable[[], Quaternion]
+    ) -> Operands:
+        """What an instruction reads: two registers, from `lane` on, or a constant."""
+        return Operands(
+            first_fn=lambda: self.load_register(first, lane),
+            second_fn=lambda: self.load_register(second, lane),
+            constant_fn=constant_fn,
+            unwrapped_fn=lambda: Vector(
+                self.simd, self.builder.icmp_signed("==", second, _I64(UNWRAPPED))
+            ),
+        )
+
+    def leaf(self, op: Op, at: Coordinates, frame: Coordinates, *cotangent: Quaternion) -> Any:
+        """A coordinate leaf's value, or with its cotangent the pullback of that."""
+        leaf_fn = photographs.leaf_pullback if cotangent else photographs.leaf_value
+        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
+        return leaf_fn(self.simd, op, images, at, frame, samples, *cotangent)
 
     def load_register(self, index: Any, lane: Any) -> Quaternion:
         """A value, a vector of its points from `lane` on."""

@@ -49,21 +49,14 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.language.ops import (
-    CONSTANT,
-    INSTRUCTIONS,
-    Coordinates,
-    Keep,
-    Op,
-    Quaternion,
-    frame_coordinates,
-    keep,
-    num_kept,
-)
+from evojax_art.interpreter.instruction import Operands, value_of
+from evojax_art.interpreter.xla import fold
+from evojax_art.language.ops import INSTRUCTIONS, Coordinates, Keep, Op, Quaternion, keep, num_kept
+from evojax_art.language.photographs import Pyramid
 from evojax_art.lowering.packing import FIRST_SLOT, Packed, field_bits, pack, unpack, words_per_step
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
 from evojax_art.lowering.values import UNWRAPPED
-from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import Plan
 
 TILE = 256  # pixels of a block: two a thread, which share its instruction's decoding
 SLOTS = 8  # own registers on chip; the 1995 archive needs 7
@@ -94,41 +87,42 @@ class KernelNumpy:
         return jnp.where(ordinary, root, jnp.where(t < 0, jnp.full_like(t, np.nan), t))
 
 
-def is_supported() -> bool:
-    """Whether this process's default device runs the kernel."""
-    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
-    major = capability.split(".")[0]  # of "9.0"; ROCm says "gfx942"
-    return major.isdecimal() and int(major) >= 9
-
-
 def interpret(
     tapes: Tape,
     at: Coordinates,
     kept: Keep,
+    *,
     samples: int = 1,
+    per_pixel: int = 1,
+    images: Sequence[Pyramid] = (),
     dtype: DTypeLike = jnp.float32,
+    plan: Plan,
     simulate: Any = None,
+    slots: int = SLOTS,
+    workers: int = WORKERS,
 ) -> Float[Array, "P N C"]:
-    """Evaluates a population, as `interpreter.api.interpret` does; traceable.
+    """Evaluates a population; see `implementations`. Any number of points makes a tile.
+
+    Beside what all implementations take:
 
     Args:
         tapes: a population's tapes.
         at: coordinates, each [tiles, samples * D] float32; any D.
         kept: what to keep of a value.
         samples: points of a pixel, over which the result is averaged.
+        per_pixel: of no use, as photographs cannot be read.
+        images: there must be none.
         dtype: of the result; averages are float32.
+        plan: on a CPU's, Pallas interprets the kernel.
         simulate: `InterpretGPUParams`, to run on a simulated GPU whatever the platform.
-
-    Raises:
-        InputError: there is a GPU, but it is older than Hopper.
+        slots: on chip, own registers of a formula.
+        workers: blocks with slots in device memory.
     """
-    if jax.default_backend() != "cpu" and not is_supported():
-        raise InputError(
-            "implementation 'pallas' needs an NVIDIA GPU of compute capability 9.0 (Hopper) or "
-            f"later, found {jax.devices()[0].device_kind}"
-        )
+    del per_pixel, images
     num_pixels = at.x.size // samples
     sizes = _Sizes(
+        slots=slots,
+        workers=workers,
         num_formulas=len(tapes.length),
         num_tiles=-(-num_pixels // TILE),
         samples=samples,
@@ -142,15 +136,11 @@ def interpret(
         field = field.reshape(len(field), samples, -1).swapaxes(0, 1).reshape(samples, -1)
         return jnp.pad(field, ((0, 0), (0, sizes.num_tiles * TILE - num_pixels)), mode="edge")
 
-    operands = (*pack(tapes, SLOTS, sizes.bits), *map(by_sample, at))
-    if simulate is not None:
-        results = _launch(sizes, operands, simulate)
+    operands = (*pack(fold(tapes), slots, sizes.bits), *map(by_sample, at))
+    if plan.platform == "cpu" and simulate is None:
+        results = _launch_interpreted(sizes, operands)
     else:
-        results = lax.platform_dependent(
-            *operands,
-            cpu=lambda *operands: _launch_interpreted(sizes, operands),
-            default=lambda *operands: _launch(sizes, operands),
-        )
+        results = _launch(sizes, operands, simulate)
     return results[:, :num_pixels]
 
 
@@ -158,6 +148,8 @@ def interpret(
 class _Sizes:
     """What is known of a kernel when it is traced."""
 
+    slots: int
+    workers: int
     num_formulas: int
     num_tiles: int
     samples: int
@@ -173,7 +165,7 @@ class _Sizes:
     @property
     def num_spilled(self) -> int:
         """Slots of the scratch areas in device memory."""
-        return max(0, self.num_own - SLOTS)
+        return max(0, self.num_own - self.slots)
 
     @property
     def num_items(self) -> int:
@@ -181,7 +173,7 @@ class _Sizes:
 
     @property
     def num_workers(self) -> int:
-        return min(WORKERS, self.num_items) if self.num_spilled else 0
+        return min(self.workers, self.num_items) if self.num_spilled else 0
 
     @property
     def num_blocks(self) -> int:
@@ -200,7 +192,7 @@ def _launch(sizes: _Sizes, operands: Sequence[Array], simulate: Any = None) -> A
             barrier_fn=plgpu.commit_smem,
         ).run(),
         out_type=_results(sizes),
-        scratch_types=[plgpu.SMEM((SLOTS, 4, TILE), jnp.float32)],
+        scratch_types=[plgpu.SMEM((sizes.slots, 4, TILE), jnp.float32)],
         grid=(sizes.num_blocks,),
         grid_names=("block",),
         kernel_name="evojax_art_tapes",
@@ -222,7 +214,7 @@ def _launch_interpreted(sizes: _Sizes, operands: Sequence[Array]) -> Array:
 
         lax.fori_loop(0, sizes.num_blocks, run, 0)
 
-    slots = jax.ShapeDtypeStruct((SLOTS, 4, TILE), jnp.float32)
+    slots = jax.ShapeDtypeStruct((sizes.slots, 4, TILE), jnp.float32)
     return pl.pallas_call(kernel, out_shape=[*_results(sizes), slots], interpret=True)(*operands)[0]
 
 
@@ -244,7 +236,7 @@ class _Block:
         at: references to the coordinates, [samples, pixels].
         results: reference to the channels, [P, pixels, C].
         spilled: reference to the scratch areas, [workers, slots, 4, TILE].
-        slots: reference to shared memory, [SLOTS, 4, TILE].
+        slots: reference to shared memory, [slots, 4, TILE].
     """
 
     def __init__(
@@ -327,16 +319,25 @@ class _Block:
         return Quaternion(*self._fetch(self.packed.result[formula], newest, here))
 
     def _branch(self, op: Op):
+        def constant(formula, step) -> Quaternion:
+            parts = (self.packed.constants[formula, 4 * step + part] for part in range(4))
+            return Quaternion(*(jnp.full(TILE, part) for part in parts))
+
         def run(first, second, code, formula, step):
-            if op.opcode == CONSTANT:
-                parts = (self.packed.constants[formula, 4 * step + part] for part in range(4))
-                return self._settle([jnp.full(TILE, part) for part in parts])
-            operands: list[Any] = [Quaternion(*first), Quaternion(*second)][: max(1, op.arity)]
-            if op.reads_coordinates:
-                operands = [frame_coordinates(self.xp, operands[0], code == UNWRAPPED)]
-            return self._settle(op.fn(self.xp, *operands))
+            operands = Operands(
+                first_fn=lambda: Quaternion(*first),
+                second_fn=lambda: Quaternion(*second),
+                constant_fn=lambda: constant(formula, step),
+                unwrapped_fn=lambda: code == UNWRAPPED,
+            )
+            return self._settle(value_of(self.xp, op, operands, self._leaf))
 
         return run
+
+    def _leaf(self, op: Op, at: Coordinates, frame: Coordinates) -> Quaternion:
+        """A coordinate leaf; those of photographs, which this kernel cannot read, are 0."""
+        del frame
+        return op.fn(self.xp, at)
 
     def _words(self, formula: Any, step: Any) -> tuple[Any, ...]:
         count = words_per_step(self.sizes.bits)
@@ -344,34 +345,34 @@ class _Block:
 
     def _fetch(self, code: Any, newest: Sequence[Array], here: Coordinates) -> tuple[Array, ...]:
         def leaf(op: Op):
-            return lambda code, newest, here: self._settle(op.fn(self.xp, here))
+            return lambda code, newest, here: self._settle(self._leaf(op, here, here))
 
         def slot(code, newest, here):
             return tuple(self.slots[code - FIRST_SLOT, part] for part in range(4))
 
         def spilled(code, newest, here):
-            place = (self.block, code - (FIRST_SLOT + SLOTS))
+            place = (self.block, code - (FIRST_SLOT + self.sizes.slots))
             return tuple(self.spilled[*place, part] for part in range(4))
 
         branches = [lambda code, newest, here: tuple(newest), *map(leaf, LEAVES), slot]
         branch = jnp.minimum(code, FIRST_SLOT)
         if self.sizes.num_spilled:
             branches.append(spilled)
-            branch = branch + (code >= FIRST_SLOT + SLOTS).astype(jnp.int32)
+            branch = branch + (code >= FIRST_SLOT + self.sizes.slots).astype(jnp.int32)
         return lax.switch(branch, branches, code, newest, here)
 
     def _store(self, slot: Any, value: Sequence[Array]) -> None:
-        @pl.when((slot > 0) & (slot <= SLOTS))
+        @pl.when((slot > 0) & (slot <= self.sizes.slots))
         def _():
             for part in range(4):
                 self.slots[slot - 1, part] = value[part]
 
         if self.sizes.num_spilled:
 
-            @pl.when(slot > SLOTS)
+            @pl.when(slot > self.sizes.slots)
             def _():
                 for part in range(4):
-                    self.spilled[self.block, slot - 1 - SLOTS, part] = value[part]
+                    self.spilled[self.block, slot - 1 - self.sizes.slots, part] = value[part]
 
     def _settle(self, values: Sequence[Array]) -> tuple[Array, ...]:
         return tuple(map(self.settle_fn, values))

@@ -4,71 +4,78 @@ Forward, node by node, each value goes to its own place. Backward, from the root
 the cotangent of its value becomes those of its operands or constant. One compiled function serves
 every program of a capacity, so a population's constants can be polished on the device, and a
 formula of any length without waiting for a compiler. On a CPU that is native code
-(`native_reverse`), elsewhere plain JAX (`reverse_xla`). Gradients are finite by the rule of
+(`reverse.native`), elsewhere plain JAX (`reverse.xla`). Gradients are finite by the rule of
 `trace`.
 
 Nothing is shared between nodes: a constant that is equal to another now may not be so tomorrow.
 """
 
 from functools import partial
-from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from evojax_art.interpreter.reverse import xla as reverse_xla
 from evojax_art.language.ops import Coordinates
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
 from evojax_art.lowering.values import NONE, UNWRAPPED, read_nodes
+from evojax_art.runtime.plan import Plan, current_plan, implementation_of
 
 _LANES = 16  # points of a tile come in multiples of this, so that vector units are full
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def interpret(
-    population: Program, at: Coordinates, images: tuple[Pyramid, ...] = (), samples: int = 1
+    population: Program,
+    at: Coordinates,
+    images: tuple[Pyramid, ...] = (),
+    samples: int = 1,
+    plan: Plan | None = None,
 ) -> Float[Array, "P 4 T"]:
     """The values of P programs at T points each, differentiable in `constant` alone.
 
     Args:
         population: P programs.
         at: coordinates, each [P, T] float32; they have no gradient.
-        images: pictures that formulas read, see `images`.
+        images: photographs that formulas read.
         samples: points of a pixel.
+        plan: where and how; None: `current_plan`.
     """
-    tiles, num_points = _in_tiles(at)
-    values = _implementation().value(population, *_operands(population), tiles, images, samples)
+    return _interpret(population, at, images, samples, plan or current_plan(population))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _interpret(
+    population: Program, at: Coordinates, images: tuple[Pyramid, ...], samples: int, plan: Plan
+) -> Float[Array, "P 4 T"]:
+    tiles, num_points = _in_tiles(at, plan)
+    given = (population, *_operands(population), tiles)
+    values = _implementation(plan).value(*given, images, samples, plan)
     return values.reshape(*values.shape[:2], -1)[..., :num_points]
 
 
-def _with_residuals(population: Program, at: Coordinates, images, samples: int):
+def _with_residuals(population: Program, at: Coordinates, images, samples: int, plan: Plan):
     # Values are computed again backward: to keep them would take 16 bytes a node and point.
-    return interpret(population, at, images, samples), (population, at, images)
+    return _interpret(population, at, images, samples, plan), (population, at, images)
 
 
-def _backward(samples: int, residuals, cotangent: Float[Array, "P 4 T"]):
+def _backward(samples: int, plan: Plan, residuals, cotangent: Float[Array, "P 4 T"]):
     population, at, images = residuals
-    tiles, num_points = _in_tiles(at)
+    tiles, num_points = _in_tiles(at, plan)
     padding = tiles.x.shape[1] * tiles.x.shape[2] - num_points
     padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, padding)))
     cotangent = padded.reshape(*padded.shape[:2], *tiles.x.shape[1:])
     given = (population, *_operands(population), tiles)
-    constants = _implementation().pullback(*given, cotangent, images, samples)
+    constants = _implementation(plan).pullback(*given, cotangent, images, samples, plan)
     return Program(None, constants, None), None, None  # pyright: ignore
 
 
-interpret.defvjp(_with_residuals, _backward)
+_interpret.defvjp(_with_residuals, _backward)
 
 
-def _implementation() -> ModuleType:
-    """Imported where it is used: a GPU's machine need not have LLVM."""
-    if jax.default_backend() != "cpu":
-        return reverse_xla
-    from evojax_art.interpreter.reverse import native as native_reverse
-
-    return native_reverse
+def _implementation(plan: Plan) -> Any:
+    return implementation_of("gradient", plan.gradient_implementation).load()
 
 
 def _operands(population: Program) -> tuple[Int[Array, "P L"], Int[Array, "P L"]]:
@@ -80,10 +87,10 @@ def _operands(population: Program) -> tuple[Int[Array, "P L"], Int[Array, "P L"]
     return jnp.where(leaf, frame, nodes.left), jnp.where(leaf, unwrapped, nodes.right)
 
 
-def _in_tiles(at: Coordinates) -> tuple[Coordinates, int]:
+def _in_tiles(at: Coordinates, plan: Plan) -> tuple[Coordinates, int]:
     """Coordinates [P, N, T], the last points repeated to fill the last tile; and how many count."""
     num_formulas, num_points = at.x.shape
-    tile = min(_implementation().TILE, -(-num_points // _LANES) * _LANES)
+    tile = min(plan.gradient_tile, -(-num_points // _LANES) * _LANES)
     padding = -num_points % tile
     padded = (jnp.pad(t, ((0, 0), (0, padding)), mode="edge") for t in at)
     return Coordinates(*(t.reshape(num_formulas, -1, tile) for t in padded)), num_points

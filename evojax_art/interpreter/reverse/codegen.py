@@ -19,28 +19,18 @@ from typing import Any
 
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu import photographs as pictures
 from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
+from evojax_art.interpreter.instruction import EXECUTED, Operands, value_of
 from evojax_art.interpreter.reverse.pullback import pullback
 from evojax_art.interpreter.trace import LARGEST_COTANGENT
-from evojax_art.language.ops import (
-    CONSTANT,
-    FRAMING,
-    OPS,
-    Coordinates,
-    Op,
-    Quaternion,
-    frame_coordinates,
-)
-from evojax_art.lowering.values import UNWRAPPED
+from evojax_art.language.ops import CONSTANT, FRAMING, Coordinates, Op, Quaternion
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
 POINTERS = (*NODES, *Coordinates._fields, "cotangent", "images", "output", "registers")
 _RANGES = ("first_tile", "last_tile", "first_formula", "last_formula")
 COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "per_pixel")
-EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, *FRAMING))
 _I64 = ir.IntType(64)
 
 
@@ -115,7 +105,8 @@ class _Reverse(Writer):
 
             def write(op: Op, place: Any, node: Any = node) -> None:
                 with self.points() as lane:
-                    self.store_register(node, lane, self._value(op, place, lane))
+                    operands = self._operands(place, lane)
+                    self.store_register(node, lane, value_of(self.simd, op, operands, self.leaf))
 
             self._switch(formula, node, write)
         return length
@@ -133,11 +124,11 @@ class _Reverse(Writer):
                 if op.opcode in FRAMING:
                     self._hand_on(self.load_index("second", place), lane, due)
                     return
-                operands = self._operands(op, place, lane)
+                arguments = self._operands(place, lane).arguments(self.simd, op)
                 if op.arity:
-                    cotangents = pullback(self.simd, op.fn, operands, due)
+                    cotangents = pullback(self.simd, op.fn, arguments, due)
                 else:
-                    cotangents = [self._leaf(pictures.leaf_pullback, op, operands, due)]
+                    cotangents = [self.leaf(op, *arguments, due)]
                 for name, cotangent in zip(("first", "second"), cotangents, strict=False):
                     self._hand_on(self.load_index(name, place), lane, cotangent)
 
@@ -157,30 +148,10 @@ class _Reverse(Writer):
             builder.branch(done)
         builder.position_at_end(done)
 
-    def _value(self, op: Op, place: Any, lane: Any) -> Quaternion:
-        if op.opcode == CONSTANT:
-            return self.constants(place)
-        if op.opcode in FRAMING:
-            return self.load_register(self.load_index("second", place), lane)
-        operands = self._operands(op, place, lane)
-        if op.arity:
-            return op.fn(self.simd, *operands)
-        return self._leaf(pictures.leaf_value, op, operands)
-
-    def _operands(self, op: Op, place: Any, lane: Any) -> tuple[Any, ...]:
-        """What an op's function takes: values, or for a leaf where it is, wrapped and not."""
+    def _operands(self, place: Any, lane: Any) -> Operands:
+        """What a node reads: other nodes, or its constant."""
         first, second = (self.load_index(name, place) for name in ("first", "second"))
-        if op.arity:
-            return tuple(self.load_register(index, lane) for index in (first, second)[: op.arity])
-        frame = self.load_register(first, lane)
-        unwrapped = self.builder.icmp_signed("==", second, _I64(UNWRAPPED))
-        here = frame_coordinates(self.simd, frame, Vector(self.simd, unwrapped))
-        return here, Coordinates(*frame[:3])
-
-    def _leaf(self, leaf_fn: Callable[..., Any], op: Op, operands: Any, *due: Quaternion) -> Any:
-        """What a function of `pictures` makes of a leaf."""
-        images, samples = (self.arguments[name] for name in ("images", "per_pixel"))
-        return leaf_fn(self.simd, op, images, *operands, samples, *due)
+        return self.operands(first, second, lane, lambda: self.constants(place))
 
     def _hand_on(self, node: Any, lane: Any, cotangent: Any) -> None:
         """Adds to a node's cotangent, what is not wild; None adds nothing."""

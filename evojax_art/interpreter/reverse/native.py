@@ -1,4 +1,4 @@
-"""Values and pullbacks of programs on a CPU, as native code on all cores; see `codegen_reverse`."""
+"""Values and pullbacks of programs on a CPU, as native code on all cores; see `codegen`."""
 
 from functools import partial
 from itertools import chain, pairwise, product
@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from evojax_art.interpreter.cpu import native
 from evojax_art.interpreter.cpu import photographs as pictures
+from evojax_art.interpreter.cpu.compiler import code_of
 from evojax_art.interpreter.cpu.ffi import register
+from evojax_art.interpreter.cpu.threads import bounds, run_all, scratch
 from evojax_art.interpreter.reverse import codegen as codegen_reverse
 from evojax_art.language.ops import Coordinates
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.runtime.plan import Plan
 
-TILE = 128  # points whose values and cotangents should stay in cache: 4 kB a node
 _TARGETS = {name: f"evojax_art_{name}" for name in codegen_reverse.FUNCTIONS}
 
 
@@ -26,8 +27,9 @@ def value(
     first: Int[Array, "P L"],
     second: Int[Array, "P L"],
     at: Coordinates,
-    images: tuple[Pyramid, ...] = (),
-    samples: int = 1,
+    images: tuple[Pyramid, ...],
+    samples: int,
+    plan: Plan,
 ) -> Float[Array, "P 4 N T"]:
     """Values of P programs.
 
@@ -38,7 +40,9 @@ def value(
         at: coordinates, each [P, N, T]; T a multiple of 16.
         images: pictures that formulas read.
         samples: points of a pixel.
+        plan: how it is computed; here there is one way.
     """
+    del plan
     shape = (at.x.shape[0], 4, *at.x.shape[1:])
     nothing = jnp.zeros(1, jnp.float32)
     given = (*_nodes(program, first, second), *at, nothing, *chain(*images))
@@ -51,10 +55,12 @@ def pullback(
     second: Int[Array, "P L"],
     at: Coordinates,
     cotangent: Float[Array, "P 4 N T"],
-    images: tuple[Pyramid, ...] = (),
-    samples: int = 1,
+    images: tuple[Pyramid, ...],
+    samples: int,
+    plan: Plan,
 ) -> Float[Array, "P L 4"]:
     """The cotangents of their constants; arguments as for `value`, and those of the values."""
+    del plan
     shape = (*at.x.shape[:2], program.capacity, 4)
     given = (*_nodes(program, first, second), *at, cotangent, *chain(*images))
     return _call("pullback", shape, given, samples).sum(axis=1)
@@ -66,7 +72,7 @@ def _nodes(program: Program, first: Array, second: Array) -> tuple[Array, ...]:
 
 def _call(name: str, shape: tuple[int, ...], given: tuple[Array, ...], samples: int) -> Array:
     register(_TARGETS[name], partial(_run, name))
-    native.code_of(codegen_reverse.SOURCE)  # starts compiling it while XLA compiles the rest
+    code_of(codegen_reverse.SOURCE)  # starts compiling it while XLA compiles the rest
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(_TARGETS[name], result, vmap_method="sequential")
     return call(*given, per_pixel=np.int64(samples))
@@ -83,14 +89,14 @@ def _run(
     _, num_tiles, tile = at_x.shape
     if name == "pullback":
         results[0].fill(0)  # nodes that are no constants
-    function = native.code_of(codegen_reverse.SOURCE).result()[name]
+    function = code_of(codegen_reverse.SOURCE).result()[name]
     addresses = [array.ctypes.data for array in arrays]
 
     def task(piece: tuple[tuple[int, int], tuple[int, int]]) -> None:
-        registers = native.scratch(2 * (capacity + 1) * 4 * tile)
+        registers = scratch(2 * (capacity + 1) * 4 * tile)
         counts = (num_tiles, capacity, tile, attributes["per_pixel"])
         function(*addresses, registers, *piece[0], *piece[1], *counts)
 
-    tiles = pairwise(native.bounds(num_tiles, 4))
-    formulas = pairwise(native.bounds(num_formulas, num_formulas))
-    list(native.pool().map(task, product(list(tiles), list(formulas))))
+    tiles = pairwise(bounds(num_tiles, 4))
+    formulas = pairwise(bounds(num_formulas, num_formulas))
+    run_all(task, product(tiles, formulas))

@@ -1,6 +1,6 @@
 """Values and pullbacks of programs in plain JAX: a branch per op, and arrays of all values.
 
-Functions and arguments are those of `native_reverse`.
+Functions and arguments are those of `reverse.native`.
 """
 
 from collections.abc import Callable
@@ -9,22 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evojax_art.interpreter.instruction import EXECUTED
 from evojax_art.interpreter.trace import drop_wild
-from evojax_art.language.ops import (
-    CONSTANT,
-    FRAMING,
-    OPS,
-    PADDING,
-    Coordinates,
-    Op,
-    Quaternion,
-    frame_coordinates,
-)
-from evojax_art.language.photographs import Pyramid, leaf_value
+from evojax_art.interpreter.xla import branch, branch_index
+from evojax_art.language.ops import CONSTANT, Coordinates, Op
+from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
 from evojax_art.lowering.values import UNWRAPPED
+from evojax_art.runtime.plan import Plan
 
-TILE = 1 << 30  # all points at once
 Images = tuple[Pyramid, ...]
 Values = Float[Array, "M 4 N T"]
 
@@ -34,15 +27,16 @@ def value(
     first: Int[Array, "P L"],
     second: Int[Array, "P L"],
     at: Coordinates,
-    images: Images = (),
-    samples: int = 1,
+    images: Images,
+    samples: int,
+    plan: Plan,
 ) -> Float[Array, "P 4 N T"]:
-    """Values of P programs at coordinates [P, N, T]; see `native_reverse.value`."""
+    """Values of P programs at coordinates [P, N, T]; see `reverse.native.value`."""
 
     def one(program, first, second, at):
         return _forward(program, first, second, at, images, samples)[program.length - 1]
 
-    return _for_each(one, program, first, second, at)
+    return _for_each(plan, one, program, first, second, at)
 
 
 def pullback(
@@ -51,19 +45,20 @@ def pullback(
     second: Int[Array, "P L"],
     at: Coordinates,
     cotangent: Float[Array, "P 4 N T"],
-    images: Images = (),
-    samples: int = 1,
+    images: Images,
+    samples: int,
+    plan: Plan,
 ) -> Float[Array, "P L 4"]:
     """The cotangents of their constants."""
 
     def one(program, first, second, at, cotangent):
         return _backward(program, first, second, at, cotangent, images, samples)
 
-    return _for_each(one, program, first, second, at, cotangent)
+    return _for_each(plan, one, program, first, second, at, cotangent)
 
 
-def _for_each(fn: Callable[..., Array], *operands) -> Array:
-    if jax.default_backend() == "cpu":  # where a branch is a branch
+def _for_each(plan: Plan, fn: Callable[..., Array], *operands) -> Array:
+    if plan.platform == "cpu":  # where a branch is a branch
         return jax.lax.map(lambda row: fn(*row), operands)
     return jax.vmap(fn)(*operands)
 
@@ -72,13 +67,14 @@ def _forward(
     program: Program, first, second, at: Coordinates, images: Images, samples: int
 ) -> Values:
     """Every node's value; behind them the picture's own coordinates as a frame."""
-    branches = [_branch(op, images, samples) for op in OPS]
+    branches = [branch(jnp, op, images, samples) for op in EXECUTED]
+    branch_of = branch_index(EXECUTED)
     frame = jnp.stack([*at, jnp.zeros_like(at.x)])
     values = jnp.zeros((program.capacity + 1, *frame.shape), frame.dtype).at[-1].set(frame)
 
     def step(index: Array, values: Values) -> Values:
         value = jax.lax.switch(
-            program.opcode[index],
+            branch_of[program.opcode[index]],
             branches,
             values[first[index]],
             values[second[index]],
@@ -100,12 +96,13 @@ def _backward(
     samples: int,
 ) -> Float[Array, "L 4"]:
     values = _forward(program, first, second, at, images, samples)
-    branches = [_pullback(op, images, samples) for op in OPS]
+    branches = [_pullback(op, images, samples) for op in EXECUTED]
+    branch_of = branch_index(EXECUTED)
 
     def step(state):
         index, cotangents, constants = state
         to_first, to_second, to_constant = jax.lax.switch(
-            program.opcode[index],
+            branch_of[program.opcode[index]],
             branches,
             values[first[index]],
             values[second[index]],
@@ -122,32 +119,9 @@ def _backward(
     return jax.lax.while_loop(lambda state: state[0] >= 0, step, state)[-1]
 
 
-def _branch(op: Op, images: Images, samples: int) -> Callable[..., Float[Array, "4 N T"]]:
-    """A node's value: `(first, second, constant [4], unwrapped []) -> [4, N, T]`.
-
-    For a coordinate leaf `first` is its frame.
-    """
-
-    def apply(first, second, constant, unwrapped):
-        if op.opcode == PADDING:
-            return jnp.zeros_like(first)
-        if op.opcode in FRAMING:
-            return second
-        if op.opcode == CONSTANT:
-            return jnp.broadcast_to(constant[:, None, None], first.shape)
-        if op.arity:
-            operands = (Quaternion(*first), Quaternion(*second))[: op.arity]
-            return jnp.stack(op.fn(jnp, *operands))
-        here = frame_coordinates(jnp, Quaternion(*first), unwrapped)
-        frame = Coordinates(*first[:3])
-        return jnp.stack(leaf_value(jnp, op, images, here, frame, samples))
-
-    return apply
-
-
 def _pullback(op: Op, images: Images, samples: int):
     """From a value's cotangent to those of both operands and of the constant."""
-    branch = _branch(op, images, samples)
+    value_fn = branch(jnp, op, images, samples)
 
     def apply(first, second, constant, unwrapped, cotangent):
         if op.opcode == CONSTANT:
@@ -155,7 +129,7 @@ def _pullback(op: Op, images: Images, samples: int):
             return nothing, nothing, jnp.sum(cotangent, axis=(1, 2))
 
         def value(first, second):
-            return branch(first, second, constant, unwrapped)
+            return value_fn(first, second, constant, unwrapped)
 
         _, pull = jax.vjp(value, first, second)
         return *pull(cotangent), jnp.zeros_like(constant)

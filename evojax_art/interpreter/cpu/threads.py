@@ -1,0 +1,80 @@
+"""Work in pieces on all cores, for native code that writes where it is told to."""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from evojax_art.runtime.cores import num_cores
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_local = threading.local()
+
+
+def once(fn: Callable[P, T]) -> Callable[P, T]:
+    """`functools.cache` whose function runs once, even where threads call it at the same time."""
+    cached: Any = cache(fn)
+    lock = threading.Lock()
+
+    @wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with lock:
+            return cached(*args, **kwargs)
+
+    return call
+
+
+@once
+def pool() -> ThreadPoolExecutor:
+    """A thread for each core."""
+    return ThreadPoolExecutor(num_cores(), thread_name_prefix="interpret")
+
+
+def run_all(
+    task_fn: Callable[[Any], None], pieces: Iterable[Any], threads: Executor | None = None
+) -> None:
+    """Calls a function with each piece on the pool's threads, and outlives all of the calls.
+
+    Native code writes into buffers of XLA's, which are gone when this returns. So it returns, or
+    raises what a call or Ctrl-C raised, when no call is running and none will start any more.
+
+    Args:
+        task_fn: called with a piece.
+        pieces: of the work.
+        threads: to call it on; None: those of the `pool`.
+    """
+    threads = threads or pool()
+    futures = [threads.submit(task_fn, piece) for piece in pieces]
+    until, interrupt = FIRST_EXCEPTION, None
+    while not all(future.done() for future in futures):
+        try:
+            wait(futures, return_when=until)
+        except BaseException as error:  # XLA may run on the main thread, where Ctrl-C arrives
+            interrupt = error
+        until = ALL_COMPLETED
+        for future in futures:
+            future.cancel()  # those that have not started
+    if interrupt is not None:
+        raise interrupt
+    for future in futures:
+        if not future.cancelled():
+            future.result()
+
+
+def bounds(count: int, parts: int) -> list[int]:
+    """Where `count` things are cut into about equal ranges, at most `parts`."""
+    parts = max(1, min(count, parts))
+    return [count * index // parts for index in range(parts + 1)]
+
+
+def scratch(size: int) -> int:
+    """Address of a register file of so many floats, kept by each thread."""
+    held = getattr(_local, "registers", None)
+    if held is None or held.size < size:
+        held = _local.registers = np.empty(size + 16, np.float32)
+    return -(-held.ctypes.data // 64) * 64  # so that no vector straddles two lines of cache
