@@ -13,7 +13,7 @@ from evojax_art.objective.evaluation import APPEARANCE, Evaluation
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.search import protocol as base
-from evojax_art.search.generation import VISIT, Evolution, Until, fitting_batch
+from evojax_art.search.generation import VISIT, Evolution, Until
 from evojax_art.search.genetic import Genetic, equal_pictures
 from evojax_art.search.mount2015 import Mount2015
 
@@ -380,15 +380,3 @@ def test_log_rule_needs_to_beat_the_lowest_slot():
     state = state._replace(held=held)
     assert algorithm.threshold(state) == 0.25
     assert Mount2015(rule="code").threshold(state) == -jnp.inf
-
-
-def test_batches_fit_the_device(monkeypatch):
-    assert [fitting_batch(size) for size in (32, 224, 2048)] == [128, 8, 1]
-
-    class Card:
-        def memory_stats(self):
-            return {"bytes_limit": 140 << 30}
-
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "devices", lambda: [Card()])
-    assert [fitting_batch(size) for size in (32, 224, 2048)] == [1 << 14, 1024, 16]

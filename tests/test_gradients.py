@@ -10,15 +10,13 @@ from flax import nnx
 
 from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.interpreter.reverse.pullback import pullback
-from evojax_art.interpreter.trace import trace
-from evojax_art.language.formula import parse
 from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion
 from evojax_art.language.photographs import Pyramid, pyramid, sample
 from evojax_art.language.program import encode, free_constants, take
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.refine.drawing import draw, raster_points, traced
+from evojax_art.refine.drawing import draw, raster_points
 from evojax_art.render.batch import render
 from evojax_art.render.look import Look, Raster, RasterConfig
 from evojax_art.runtime.plan import make_plan
@@ -123,23 +121,6 @@ def test_native_and_jax_reverse_mode_agree(texts, images):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("text", [FORMULAS[1], FORMULAS[4]])
-def test_traces_agree_with_reverse_mode(text):
-    expression = parse(text)
-    population = encode([expression])
-    at = points()
-    cotangent = jax.random.normal(jax.random.key(1), (1, 4, at.x.size))
-    value, gradient = reverse_gradient(population, at, cotangent)
-    places = np.flatnonzero(np.asarray(population.opcode[0]) == CONSTANT)
-
-    def traced(constants):
-        return jnp.stack(trace(expression)(constants, at))
-
-    found, pull = jax.vjp(jax.jit(traced), population.constant[0, places])
-    np.testing.assert_allclose(found, value[0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(pull(cotangent[0])[0], gradient[0, places], rtol=2e-3, atol=2e-3)
-
-
 def test_pictures_are_those_of_render():
     population = encode(FORMULAS, 32)
     for smooth in (False, True):
@@ -151,7 +132,7 @@ def test_pictures_are_those_of_render():
 
 
 def test_a_formula_that_reads_a_picture():
-    """A trace agrees with reverse mode, and pictures with those of `render`."""
+    """Native code and plain JAX agree, and pictures with those of `render`."""
     photograph = np.random.default_rng(0).uniform(0.2, 0.8, (64, 64, 3)).astype(np.float32)
     images = (pyramid(photograph, whole=True),)
     population = encode(["( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )"])
@@ -159,16 +140,15 @@ def test_a_formula_that_reads_a_picture():
     at = raster_points(raster, look.z)
     weights = jax.random.normal(jax.random.key(2), (1, 16, 16, 3))
 
-    def total(constant, value_fn=reverse.interpret):
-        pictures = draw(population._replace(constant=constant), look, raster, at, images, value_fn)
+    def total(constant, plan=None):
+        pictures = draw(population._replace(constant=constant), look, raster, at, images, plan)
         return jnp.sum(pictures * weights)
 
     constant = population.constant
-    by_reverse = jax.jit(jax.grad(total))(constant)
-    expression = parse("( subst ( * ( q 0.9 0.2 0 0 ) x_iy ) image1 )")
-    by_trace = jax.jit(jax.grad(partial(total, value_fn=traced(expression))))(constant)
-    np.testing.assert_allclose(by_reverse, by_trace, rtol=1e-3, atol=1e-4)
-    assert float(jnp.abs(by_reverse).max()) > 0.1
+    native = jax.jit(jax.grad(total))(constant)
+    plain = jax.jit(jax.grad(partial(total, plan=IN_JAX)))(constant)
+    np.testing.assert_allclose(native, plain, rtol=1e-3, atol=1e-4)
+    assert float(jnp.abs(native).max()) > 0.1
     exact = jax.lax.stop_gradient(render(population, 16, 16, images=images))
     drawn = jax.jit(draw, static_argnums=2)(population, look, raster, at, images)
     np.testing.assert_allclose(drawn, exact, atol=1e-4)
@@ -197,12 +177,10 @@ def test_gradient_of_the_objective_against_central_differences(optimised):
         constants = free.constant.astype(jnp.float64)
         along = jax.random.normal(jax.random.key(6), constants.shape, jnp.float64) * is_free
 
-        in_jax = partial(reverse.interpret, plan=IN_JAX)
-
         @jax.jit
         def values(constants):
             programs = free._replace(constant=constants)
-            pictures = draw(programs, evaluator.look, evaluator.raster, at, value_fn=in_jax)
+            pictures = draw(programs, evaluator.look, evaluator.raster, at, plan=IN_JAX)
             return evaluator.smooth_fitness(pictures, evaluator.params)
 
         gradient = jax.jit(jax.grad(lambda constants: values(constants).sum()))(constants)

@@ -1,12 +1,19 @@
 """Where and how things are computed: what is chosen for which device."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
+import evojax_art as ea
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import current_plan, implementation_names, make_plan
 
@@ -95,3 +102,72 @@ def test_the_default_device_is_the_plans():
         assert current_plan() == make_plan(device=device)
     with pytest.raises(InputError, match="no device 99 of platform"):
         _ = dataclasses.replace(current_plan(), device_id=99).device
+
+
+MANY_DEVICES = """
+import jax, jax.numpy as jnp
+import evojax_art as ea
+from evojax_art.runtime.plan import current_plan, make_plan
+
+second, third = jax.devices()[1:]
+population = ea.encode(["( exp x_iy )"])
+
+def place(**options):
+    pictures = ea.render(population, 8, 8, **options)
+    return [device.id for device in pictures.devices()]
+
+print(place())
+with jax.default_device(second):
+    print(place(), current_plan().device_id)
+print(place(plan=make_plan(device=third)))
+print(current_plan(jax.device_put(jnp.ones(3), third)).device_id)
+jax.config.update("jax_default_device", second)
+print(place(), current_plan().device_id)
+print(ea.render_large("x_iy", 8, 8, plan=make_plan(device=third)).shape)
+"""
+
+
+def test_pictures_are_drawn_where_jax_or_the_plan_says():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", MANY_DEVICES]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | flags)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["[0]", "[1] 1", "[2]", "2", "[1] 1", "(8, 8, 3)"]
+
+
+def lowered(draw_fn, platform, **options):
+    """The code of a function of a population, for a platform that may not be here."""
+    mesh = AbstractMesh(
+        (1,),
+        ("device",),
+        abstract_device=AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu"),
+    )
+    population = ea.encode(["( exp x_iy )", "( * x ( isin y_k ) )"], 16)
+    traced = jax.jit(partial(draw_fn, **options)).trace(population)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def draw(population, plan):
+    return ea.tv_noise(ea.render(population, 8, 8, plan=plan), plan=plan)
+
+
+def test_a_plan_traces_what_its_device_runs_and_nothing_else():
+    cpu = lowered(draw, "cpu", plan=make_plan(device=CPU))
+    assert "evojax_art_interpret" in cpu
+    assert "mosaic_gpu" not in cpu
+    gpu = lowered(draw, "cuda", plan=make_plan(device=AMPERE))
+    assert "evojax_art_interpret" not in gpu
+    assert "stablehlo.case" not in lowered(draw, "tpu", plan=make_plan(device=TPU))
+    assert "platform_index" not in cpu + gpu
+
+
+def test_nothing_below_the_edge_asks_for_the_platform():
+    package = Path(ea.__file__).parent
+    asking = ("default_backend", "platform_dependent", "jax.default_device", "jax_default_device")
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if any(word in path.read_text(encoding="utf-8") for word in asking)
+    }
+    assert found == {"runtime/plan.py"}

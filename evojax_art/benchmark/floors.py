@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from evojax_art.benchmark.measure import Work
+from evojax_art.runtime.plan import current_plan
 
 _REPEATS = 5
 
@@ -49,8 +50,9 @@ class Floors:
 
 def measure_floors() -> Floors:
     """Runs a copy and matrix products; takes a second or two."""
-    on_cpu = jax.default_backend() == "cpu"
-    devices = jax.local_devices() if on_cpu else jax.devices()[:1]
+    plan = current_plan()
+    on_cpu = plan.platform == "cpu"
+    devices: list[Any] = jax.local_devices(backend="cpu") if on_cpu else [plan.device]
     mesh = Mesh(np.array(devices), ("devices",))
     rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("devices",), ()))
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from evojax_art.runtime.cores import num_cores
+from evojax_art.runtime.plan import current_plan
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -20,7 +21,7 @@ def describe_machine() -> dict[str, Any]:
     commit, modified = commit_of_checkout()
     return {
         "device": device_name(),
-        "platform": jax.default_backend(),
+        "platform": current_plan().platform,
         "devices": jax.local_device_count(),
         "cpus": num_cores(),
         "jax": jax.__version__,
@@ -34,7 +35,7 @@ def describe_machine() -> dict[str, Any]:
 
 def device_name() -> str:
     """What JAX calls the device; a CPU by its model, of which JAX says nothing."""
-    device = jax.devices()[0]
+    device = current_plan().device
     return _cpu_model() if device.platform == "cpu" else device.device_kind
 
 
@@ -67,7 +68,7 @@ def file_stem(machine: dict[str, Any]) -> str:
 
 def available_bytes() -> float:
     """Memory that is free on the device; infinite where nobody tells."""
-    device = jax.devices()[0]
+    device = current_plan().device
     if device.platform == "cpu":
         found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
         return 1024.0 * int(found.group(1)) if found else float("inf")

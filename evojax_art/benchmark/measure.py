@@ -16,6 +16,8 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from evojax_art.runtime.plan import current_plan
+
 _COMPILE_EVENTS = frozenset(
     f"/jax/core/compile/{name}_duration"
     for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
@@ -153,7 +155,7 @@ def measure(job: Job, repeats: int, max_seconds: float) -> Measurement:
         all_seconds=seconds,
         compile_seconds=compile_seconds,
         compiled=compiled,
-        device_peak_bytes=(jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+        device_peak_bytes=(current_plan().device.memory_stats() or {}).get("peak_bytes_in_use"),
         work=[item for item in work if item] or None,
     )
 
@@ -187,7 +189,7 @@ def covered(intervals: Sequence[tuple[float, float]]) -> float:
 def _timed(job: Job, prepared: Sequence[tuple]) -> float:
     # A device gets the next batch while it works on one, so that it never waits for the host. On a
     # CPU two batches would run at the same time, which a generation's do not.
-    ahead = 0 if jax.default_backend() == "cpu" else 1
+    ahead = 0 if current_plan().platform == "cpu" else 1
     waiting = []
     start = time.perf_counter()
     for arguments in prepared:
@@ -215,7 +217,8 @@ def _compile_clock() -> Iterator[list[tuple[float, float]]]:
 
 
 def _live_executables() -> list[Any]:
-    client = jax.devices()[0].client
+    device: Any = current_plan().device
+    client = device.client
     return client.live_executables() if hasattr(client, "live_executables") else []
 
 

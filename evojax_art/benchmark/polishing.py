@@ -7,48 +7,44 @@ import numpy as np
 
 from evojax_art.benchmark.measure import Batch, Job
 from evojax_art.benchmark.parts import Subject
-from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.ops import CONSTANT
-from evojax_art.language.program import Program, free_constants, take, to_expressions
+from evojax_art.language.program import Program, free_constants, take
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState
-from evojax_art.refine.drawing import ValueFn, traced
 from evojax_art.render.look import RasterConfig
 
 _TOGETHER = 64  # formulas that climb side by side,
-_COPIES = 4  # and copies of one, as `polish` has them
+_COPIES = 8  # and copies of one, as `polish` has them
 _STEPS = 5  # of a call
-_TRACED_NODES = 40  # of the formula whose trace is compiled, about: the archive's average
+_NODES = 40  # of that one, about: the archive's average
 
 
 def polishing(subject: Subject) -> Iterator[Job]:
-    """Steps of Adam: of many formulas in reverse mode, and of copies of one by its trace.
+    """Steps of Adam: of many formulas, and of copies of one.
 
-    A step of one formula counts as a formula, so the rows' formulas/s are pictures times steps. The
-    second row's compile time is what it takes to trace a formula that nobody has seen before.
+    A step of one formula counts as a formula, so the rows' formulas/s are pictures times steps.
     """
     free = free_constants(subject.population)
     usable = np.flatnonzero((np.asarray(free.opcode) == CONSTANT).any(axis=1))
     if not len(usable):
         return
     chosen = take(free, np.resize(usable, _TOGETHER))
-    yield _job(subject, "polishing", chosen, reverse.interpret)
+    yield _job(subject, "polishing", chosen)
     lengths = np.asarray(free.length)[usable]
-    index = usable[np.argmin(np.abs(lengths - _TRACED_NODES))]
+    index = usable[np.argmin(np.abs(lengths - _NODES))]
     copies = take(free, np.full(_COPIES, index))
-    (expression, *_) = to_expressions(copies)
-    yield _job(subject, f"trace of {len(expression)} nodes", copies, traced(expression))
+    yield _job(subject, f"polishing copies of {free.length[index]} nodes", copies)
 
 
-def _job(subject: Subject, part: str, population: Program, value_fn: ValueFn) -> Job:
+def _job(subject: Subject, part: str, population: Program) -> Job:
     evaluator = Evaluator(
         subject.net,
         (0,),
         ObjectiveConfig(tv_weight=1.0),
         RasterConfig(size=subject.size, samples=subject.samples),
     )
-    climber = Climber(evaluator, AscentConfig(steps=_STEPS), value_fn)
+    climber = Climber(evaluator, AscentConfig(steps=_STEPS))
     state = climber.init(population, jax.jit(evaluator.evaluate)(population, evaluator.params))
     step_fn = jax.jit(lambda state, params, key: climber.climb(state, params, key, _STEPS, False))
 

@@ -29,8 +29,7 @@ from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import check_writable, write_text
-from evojax_art.runtime.plan import implementation_names
-from evojax_art.search.generation import fitting_batch
+from evojax_art.runtime.plan import current_plan, implementation_names
 from evojax_art.search.variation import GrowthConfig, grow
 
 
@@ -129,7 +128,7 @@ def benchmark(config: BenchmarkConfig, console: Console | None = None) -> dict[s
     net = load_net(config.net, config.weights, dtype=jnp.dtype(config.dtype))
     machine = describe_machine()
     json_paths, plot_paths = _places(config, machine)
-    count = config.population or (2048 if jax.default_backend() == "cpu" else 16_384)
+    count = config.population or (2048 if machine["platform"] == "cpu" else 16_384)
     subject = _subject(config, net, _population(config, expressions, count))
     results: Results | None = None
     with without_compilation_cache(), _Progress(console) as progress:
@@ -203,16 +202,16 @@ def _described(config: BenchmarkConfig, subject: Subject) -> dict[str, Any]:
 
 
 def _subject(config: BenchmarkConfig, net: Classifier, population: Program) -> Subject:
-    on_cpu = jax.default_backend() == "cpu"
+    plan = current_plan()
     return Subject(
         population=population,
         size=config.size,
         samples=config.samples,
         net=net,
         noise_gate=config.noise_gate,
-        batch=config.batch or fitting_batch(config.size),
+        batch=config.batch or plan.batch(config.size),
         given_batch=config.batch,
-        picture_bytes=1e9 if on_cpu else 4e9,
+        picture_bytes=1e9 if plan.platform == "cpu" else 4e9,
         implementations=config.implementations,
         seconds_per_run=config.max_seconds / config.repeats,
         key=jax.random.key(config.seed),

@@ -7,7 +7,6 @@ needs the sum over its nodes as written: an engine that computes equal subtrees 
 above its floor.
 """
 
-import inspect
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -88,13 +87,13 @@ def noise_iterations(planes: Float[Array, "N H W"]) -> np.ndarray:
 
     Found by bisection, so it asks nothing of the method but that a limit may cut it short.
     """
-    raw_fn = inspect.unwrap(denoise_tv_chambolle)  # whose limit may be traced: compiled once
 
     @jax.jit
     def limited(planes, limits):
         def one(pair):
             plane, limit = pair
-            return raw_fn(plane[None, :, :, None], GATE_WEIGHT, max_num_iter=limit)[0, :, :, 0]
+            plane = plane[None, :, :, None]
+            return denoise_tv_chambolle(plane, GATE_WEIGHT, max_num_iter=limit)[0, :, :, 0]
 
         return jax.lax.map(one, (planes, limits))
 

@@ -18,6 +18,7 @@ from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.plan import Plan, current_plan
 
 
 class Params(NamedTuple):
@@ -44,6 +45,7 @@ class Evaluator:
         raster: how pictures are drawn.
         photographs: that formulas read, see `language.photographs`.
         reference: the picture that `objective.near` keeps to, of any size.
+        plan: where and how; None: `current_plan`.
 
     Raises:
         InputError: pictures of a size that the target's layer cannot take.
@@ -58,12 +60,14 @@ class Evaluator:
         *,
         photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
+        plan: Plan | None = None,
     ):
         by_name = nets if isinstance(nets, Mapping) else {"": nets}
         first: Any = next(iter(by_name.values()))
         if isinstance(target, Sequence):
             target = ClassTarget(first.vocabulary, target)
         self.target = target
+        self.plan = plan or current_plan()
         self.look, self.raster = raster.look, raster.raster(first.size)
         self._objective = (
             config if isinstance(config, Objective) else build_objective(config, target)
@@ -88,7 +92,12 @@ class Evaluator:
     def draw(self, population: Program, params: Params) -> Float[Array, "P H W 3"]:
         """The pictures that are judged."""
         return render_population(
-            population, self.look, self.raster, dtype=self._dtype, images=params.photographs
+            population,
+            self.look,
+            self.raster,
+            dtype=self._dtype,
+            images=params.photographs,
+            plan=self.plan,
         )
 
     def unknown(self, population: Program, params: Params) -> Evaluation:
@@ -120,4 +129,4 @@ class Evaluator:
         nets = {
             name: nnx.merge(graph, params.weights[name]) for name, graph in self._graphs.items()
         }
-        return Observed(images, nets, params.reference)
+        return Observed(images, nets, params.reference, self.plan)

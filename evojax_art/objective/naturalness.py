@@ -39,5 +39,5 @@ class NoiseGate:
         self, observed: Observed, matters: Bool[Array, "P"]
     ) -> tuple[Bool[Array, "P"], Metrics]:
         """Traceable; takes longer than all else."""
-        noise = tv_noise(observed.pictures, matters)
+        noise = tv_noise(observed.pictures, matters, observed.plan)
         return noise < self.limit, {"noise": noise}

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier, Network
 from evojax_art.objective.tv import total_variation
+from evojax_art.runtime.plan import Plan
 
 
 class Observed:
@@ -19,6 +20,7 @@ class Observed:
         images: [P, H, W, 3] in [0, 1], as networks take them; perhaps of less than float32.
         nets: the networks, by name; the first is asked where no name is given.
         reference: a picture [h, w, 3] that others are compared with, of any size; or None.
+        plan: where and how what is asked for is computed; None: `current_plan`.
     """
 
     def __init__(
@@ -26,10 +28,12 @@ class Observed:
         images: Float[Array, "P H W 3"],
         nets: Network | Mapping[str, Any],
         reference: Float[Array, "h w 3"] | None = None,
+        plan: Plan | None = None,
     ):
         self.images = images
         self.nets: Mapping[str, Any] = nets if isinstance(nets, Mapping) else {"": nets}
         self.reference = reference
+        self.plan = plan
         self._found: dict[tuple[str, str], Any] = {}
 
     @cached_property

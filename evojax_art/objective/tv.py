@@ -51,7 +51,7 @@ def denoise_tv_chambolle(
     images: Float[Array, "P H W C"],
     weight: float = 0.1,
     eps: float = 2e-4,
-    max_num_iter: int = 200,
+    max_num_iter: int | Array = 200,
     *,
     plan: Plan | None = None,
 ) -> Float[Array, "P H W C"]:

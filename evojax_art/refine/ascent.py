@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.ops import CONSTANT, Coordinates
 from evojax_art.language.program import Program, select, take
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator, Params
-from evojax_art.refine.drawing import ValueFn, draw, moved, raster_points
+from evojax_art.refine.drawing import draw, moved, raster_points
 from evojax_art.render.look import Raster
 from evojax_art.runtime.errors import InputError
 
@@ -106,15 +105,11 @@ class Climber:
     Args:
         evaluator: of the formulas.
         config: how to climb.
-        value_fn: how formulas are evaluated with gradients.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, config: AscentConfig, value_fn: ValueFn = reverse.interpret
-    ):
+    def __init__(self, evaluator: Evaluator, config: AscentConfig):
         self._evaluator = evaluator
         self._config = config
-        self._value_fn = value_fn
 
     def init(self, population: Program, evaluation: Evaluation) -> ClimbState:
         """The state before the first step; constants must be free, and evaluated."""
@@ -192,7 +187,7 @@ class Climber:
     ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
         look, formulas = self._evaluator.look, displaced(start, offset)
-        images = draw(formulas, look, raster, at, params.photographs, self._value_fn)
+        images = draw(formulas, look, raster, at, params.photographs, self._evaluator.plan)
         fitness = self._evaluator.smooth_fitness(images, params)
         return jnp.where(jnp.isfinite(fitness), -fitness, _WORST)
 

@@ -1,5 +1,6 @@
 """One formula polished: from an expression to a better one, which is still a line of text."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,14 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.language.formula import Expression, Node, constant_node
 from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState, displaced, scattered
-from evojax_art.refine.drawing import traced
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import formerly
 
@@ -33,8 +32,8 @@ class PolishConfig:
         spread: how far they are scattered, at most, in units in which 1 moves a constant by a third
             of its size.
         lift: put free affine coordinates and a free colour map around the formula first.
-        gradient: "reverse" interprets any formula and compiles once for all of a size; "trace"
-            compiles this one, which takes its time and then up to half the time per step.
+        gradient: "reverse", which interprets any formula and compiles once for all of a size.
+            "trace", which compiled each formula, was slower; who asks for it gets "reverse".
         ascent: how constants climb the gradient.
     """
 
@@ -98,6 +97,10 @@ class FormulaPolisher:
     """
 
     def __init__(self, evaluator: Evaluator, config: PolishConfig, images: tuple[str, ...] = ()):
+        if config.gradient == "trace":
+            logging.getLogger("evojax_art").warning(
+                "polish: gradient 'trace' was slower and is gone; taking 'reverse'"
+            )
         self._evaluator = evaluator
         self._config = config
         self._images = images
@@ -158,11 +161,7 @@ class FormulaPolisher:
     ) -> tuple[ClimbState, int]:
         """Where copies of a formula got to, and the steps that it took."""
         config, params = self._config, self._evaluator.params
-        value_fn, which = reverse.interpret, None  # compiled code serves any formula,
-        if config.gradient == "trace":  # or one
-            (which,) = to_expressions(free, self._images)
-            value_fn = traced(which)
-        climber = Climber(self._evaluator, config.ascent, value_fn)
+        climber = Climber(self._evaluator, config.ascent)
         scatter_key, key = jax.random.split(key)
         program = take(free, jnp.int32(0))
         copies = scattered(scatter_key, program, config.restarts, config.spread)
@@ -170,24 +169,24 @@ class FormulaPolisher:
         for steps, coarse, count in _chunks(config.ascent):
             key, climb_key, restart_key = jax.random.split(key, 3)
             given = (state, params, climb_key)
-            state = self._call("climb", climber.climb, given, which, count, coarse)
+            state = self._call("climb", climber.climb, given, count, coarse)
             evaluation = self._evaluated(displaced(state.start, state.offset))
             state = climber.keep_best(state, evaluation)
             best_score = max(score, float(jnp.max(state.evaluation.metrics["score"])))
             if not progress_fn(steps / config.ascent.steps, best_score):
                 break
             given = (state, evaluation, restart_key)
-            state = self._call("restart", climber.restart, given, None, config.spread)
+            state = self._call("restart", climber.restart, given, config.spread)
         return state, steps
 
     def _evaluated(self, population: Program) -> Evaluation:
         given = (population, self._evaluator.params)
-        return self._call("evaluate", self._evaluator.evaluate, given, None)
+        return self._call("evaluate", self._evaluator.evaluate, given)
 
-    def _call(self, name: str, fn: Callable, given: tuple, which: Any, *static: Any) -> Any:
+    def _call(self, name: str, fn: Callable, given: tuple, *static: Any) -> Any:
         """The function's result; compiling it, where that is due, goes to its own account."""
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(given))
-        known = (name, which, static, shapes)
+        known = (name, static, shapes)
         if known not in self._compiled:
             began = time.perf_counter()
             lowered = jax.jit(lambda *given: fn(*given, *static)).lower(*given)

@@ -3,23 +3,17 @@
 They are the pictures of `render`, to rounding: the same op table, grid, crunch and smoothing.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from evojax_art.interpreter.reverse import api as reverse
-from evojax_art.interpreter.trace import trace
-from evojax_art.language.formula import Expression
-from evojax_art.language.ops import CONSTANT, Coordinates, crunch
+from evojax_art.language.ops import Coordinates, crunch
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
 from evojax_art.render.batch import pixel_coordinates, smooth_plus
 from evojax_art.render.look import Look, Raster
-
-ValueFn = Callable[..., Any]  # (population, at, images, samples) -> [P, 4, T]
+from evojax_art.runtime.plan import Plan
 
 
 def draw(
@@ -28,7 +22,7 @@ def draw(
     raster: Raster,
     at: Coordinates,
     images: tuple[Pyramid, ...] = (),
-    value_fn: ValueFn = reverse.interpret,
+    plan: Plan | None = None,
 ) -> Float[Array, "P H W 3"]:
     """Pictures of a population, differentiable in its constants.
 
@@ -38,28 +32,16 @@ def draw(
         raster: H by W pixels, without a crop.
         at: where, each [T] as `raster_points` gives them, or [P, T].
         images: pictures that formulas read.
-        value_fn: evaluates the population: `reverse.interpret`, or `traced`.
+        plan: where and how; None: `current_plan`.
     """
     count = population.length.shape[0]
     everywhere = Coordinates(*(jnp.broadcast_to(t, (count, t.shape[-1])) for t in at))
     num_samples = raster.samples**2
-    value = value_fn(population, everywhere, images, num_samples)
+    value = reverse.interpret(population, everywhere, images, num_samples, plan)
     colours = crunch(jnp, value[:, 1:], look.crunch)
     pixels = colours.reshape(count, 3, num_samples, -1).mean(axis=2)
     pictures = pixels.transpose(0, 2, 1).reshape(count, raster.height, raster.width, 3)
     return smooth_plus(pictures) if look.smooth else pictures
-
-
-def traced(expression: Expression) -> ValueFn:
-    """Evaluates copies of one formula whose constants differ, by its straight-line trace."""
-    places = [n for n, (op, _) in enumerate(expression.postfix) if op.opcode == CONSTANT]
-
-    def value(population: Program, at: Coordinates, images: tuple[Pyramid, ...], samples: int):
-        trace_fn = trace(expression, images, samples)
-        constants = population.constant[:, jnp.array(places, int)]
-        return jnp.stack(jax.vmap(trace_fn)(constants, at), axis=1)
-
-    return value
 
 
 def raster_points(raster: Raster, z: float | Float[Array, ""]) -> Coordinates:

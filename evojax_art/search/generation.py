@@ -20,6 +20,7 @@ from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.terms import Target
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.plan import Plan
 from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
 from evojax_art.search.protocol import NOBODY, Algorithm
 
@@ -96,20 +97,6 @@ class Until(NamedTuple):
     step: Float[Array, ""] | float
 
 
-def fitting_batch(size: int) -> int:
-    """Pictures of size x size to judge at a time on this process's device.
-
-    On a CPU 400,000 pixels (8 pictures of 224x224) but at most 128 pictures, so that their
-    activations stay in cache. Elsewhere a power of two that leaves three quarters of the memory
-    free, taking 384 bytes a pixel for what a network and the renderer hold at once.
-    """
-    if jax.default_backend() == "cpu":
-        return min(128, max(1, 402_000 // size**2))
-    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 16 << 30)
-    fitting = memory // 4 // (384 * size**2)
-    return min(1 << 14, 1 << max(0, fitting.bit_length() - 1))
-
-
 class Evolution:
     """A compiled evolution towards what networks see.
 
@@ -120,11 +107,12 @@ class Evolution:
         objective: how fitness is composed.
         raster: the pictures that are judged.
         max_length: capacity L of the genomes.
-        batch: formulas drawn and judged at a time; memory grows with it. None: as
-            `fitting_batch` says.
+        batch: formulas drawn and judged at a time; memory grows with it. None: as many as the plan
+            says for pictures of this size.
         photographs: that formulas read, see `language.photographs`.
         reference: the picture that `objective.near` keeps to, of any size.
         polish: whether the best are polished by gradient now and then.
+        plan: where and how; None: `current_plan`.
 
     Raises:
         InputError: pictures of a size that the target's layer cannot take.
@@ -143,17 +131,24 @@ class Evolution:
         photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
         polish: MemeticConfig | None = None,
+        plan: Plan | None = None,
     ):
         self.algorithm = algorithm
         self.evaluator = Evaluator(
-            nets, target, objective, raster, photographs=photographs, reference=reference
+            nets,
+            target,
+            objective,
+            raster,
+            photographs=photographs,
+            reference=reference,
+            plan=plan,
         )
         self.target = self.evaluator.target
         self.look, self.raster = self.evaluator.look, self.evaluator.raster
         self.params = self.evaluator.params
         self._polish = polish or MemeticConfig()
         self._capacity = max_length
-        self._batch = batch or fitting_batch(self.raster.height)
+        self.batch = batch or self.evaluator.plan.batch(self.raster.height)
         self._init = jax.jit(self._first_state)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._advance = jax.jit(self._generations, donate_argnums=0)
@@ -299,7 +294,7 @@ class Evolution:
     ) -> Evaluation:
         """In batches, one after the other, so that memory does not grow with the population."""
         count = population.length.shape[0]
-        num_batches = -(-count // self._batch)
+        num_batches = -(-count // self.batch)
         size = -(-count // num_batches)  # so that the last batch is no smaller than the others
         index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
 

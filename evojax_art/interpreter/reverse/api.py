@@ -4,8 +4,14 @@ Forward, node by node, each value goes to its own place. Backward, from the root
 the cotangent of its value becomes those of its operands or constant. One compiled function serves
 every program of a capacity, so a population's constants can be polished on the device, and a
 formula of any length without waiting for a compiler. On a CPU that is native code
-(`reverse.native`), elsewhere plain JAX (`reverse.xla`). Gradients are finite by the rule of
-`trace`.
+(`reverse.native`), elsewhere plain JAX (`reverse.xla`).
+
+Gradients are finite by one rule: a component of a cotangent that is not finite, or larger than
+`LARGEST_COTANGENT`, is dropped (becomes 0) at the point where it arises. A pixel whose value
+overflows says nothing about a constant; the others do. `floor`, and the quotient inside `mod`, have
+the gradient 0 where they have one, and what they do to their operands' steps goes unseen; `normp`,
+`imin`, `imax`, the clamps of `iexp`, `ilog`, crunch and the wrap of `subst` are differentiated on
+the side of the kink on which a point lies.
 
 Nothing is shared between nodes: a constant that is equal to another now may not be so tomorrow.
 """

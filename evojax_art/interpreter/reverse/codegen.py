@@ -22,8 +22,7 @@ from llvmlite import ir
 from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
 from evojax_art.interpreter.instruction import EXECUTED, Operands, value_of
-from evojax_art.interpreter.reverse.pullback import pullback
-from evojax_art.interpreter.trace import LARGEST_COTANGENT
+from evojax_art.interpreter.reverse.pullback import LARGEST_COTANGENT, pullback
 from evojax_art.language.ops import CONSTANT, FRAMING, Coordinates, Op, Quaternion
 
 FUNCTIONS = ("value", "pullback")
@@ -163,7 +162,7 @@ class _Reverse(Writer):
                 self.builder.store(total.value, address, align=4)
 
     def _without_wild(self, t: Vector) -> Vector:
-        """The rule of `trace`."""
+        """A cotangent by the rule of `reverse.api`."""
         kept = (t <= LARGEST_COTANGENT) & (t >= -LARGEST_COTANGENT)
         return self.simd.where(kept, t, self.simd.lift(0.0))
 

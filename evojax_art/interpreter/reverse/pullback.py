@@ -15,6 +15,8 @@ from typing import Any
 
 from evojax_art.language.ops import Quaternion
 
+LARGEST_COTANGENT = 1e12  # larger ones are dropped, see `reverse.api`
+
 PullFn = Callable[[Any], Any]
 
 

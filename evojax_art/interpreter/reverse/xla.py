@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from evojax_art.interpreter.instruction import EXECUTED
-from evojax_art.interpreter.trace import drop_wild
+from evojax_art.interpreter.reverse.pullback import LARGEST_COTANGENT
 from evojax_art.interpreter.xla import branch, branch_index
 from evojax_art.language.ops import CONSTANT, Coordinates, Op
 from evojax_art.language.photographs import Pyramid
@@ -108,15 +108,20 @@ def _backward(
             values[second[index]],
             program.constant[index],
             second[index] == UNWRAPPED,
-            drop_wild(cotangents[index]),
+            _without_wild(cotangents[index]),
         )
-        cotangents = cotangents.at[first[index]].add(drop_wild(to_first))
-        cotangents = cotangents.at[second[index]].add(drop_wild(to_second))
+        cotangents = cotangents.at[first[index]].add(_without_wild(to_first))
+        cotangents = cotangents.at[second[index]].add(_without_wild(to_second))
         return index - 1, cotangents, constants.at[index].set(to_constant)
 
     start = jnp.zeros_like(values).at[program.length - 1].set(cotangent)
     state = (program.length - 1, start, jnp.zeros_like(program.constant))
     return jax.lax.while_loop(lambda state: state[0] >= 0, step, state)[-1]
+
+
+def _without_wild(t: Array) -> Array:
+    """A cotangent by the rule of `reverse.api`."""
+    return jnp.where(jnp.abs(t) <= LARGEST_COTANGENT, t, 0)
 
 
 def _pullback(op: Op, images: Images, samples: int):
