@@ -9,9 +9,10 @@ from PIL import Image
 from skimage import data
 
 from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.cli.inputs import read_given
 from evojax_art.cli.main import main
-from evojax_art.language.bindings import CHUNK, bind_images, bound_with
+from evojax_art.language.bindings import bind_images
 from evojax_art.language.formula import parse
 from evojax_art.language.photographs import pyramid
 from evojax_art.runtime.errors import InputError
@@ -61,18 +62,18 @@ def drawn_with(folder, formula: str, *flags: str):
     """A PNG as `render` writes it."""
     bound = bind_images(flags)
     expression = parse(formula, images=bound.names)
-    text = {"formula": expression} | bound.chunk(expression)
-    write_png(folder / "drawn.png", np.zeros((2, 2, 3), np.uint8), text)
+    said = Provenance(formula=str(expression), photographs=bound.read_by(expression))
+    write_png(folder / "drawn.png", np.zeros((2, 2, 3), np.uint8), said.to_text())
     return folder / "drawn.png"
 
 
 def test_a_png_says_which_pictures_its_formula_reads(folder):
     drawn_with(folder, "( exp me )", "cat=photo.png", "me:whole=other.png")
     checksum = hashlib.sha256((folder / "other.png").read_bytes()).hexdigest()
-    said = json.loads(read_png_text(folder / "drawn.png")[CHUNK])
+    said = json.loads(read_png_text(folder / "drawn.png")["images"])
     assert said == {"me": {"file": "other.png", "whole": True, "sha256": checksum}}
     drawn_with(folder, "( exp x )", "cat=photo.png")
-    assert CHUNK not in read_png_text(folder / "drawn.png")
+    assert "images" not in read_png_text(folder / "drawn.png")
 
 
 def test_pictures_of_a_png_are_found_behind_those_of_flags(folder, monkeypatch):
@@ -94,11 +95,12 @@ def test_pictures_of_a_png_are_found_behind_those_of_flags(folder, monkeypatch):
 def test_a_picture_that_is_not_what_it_was_is_refused(folder):
     (given,) = read_given(str(drawn_with(folder, "cat", "cat:whole=photo.png")))
     (folder / "photo.png").write_bytes((folder / "other.png").read_bytes())
-    with pytest.raises(InputError, match=r"is not the file that it was.*--image cat:whole=FILE"):
+    complaint = r"'photo\.png', is not beside it as it was; give it with --image cat:whole=FILE"
+    with pytest.raises(InputError, match=complaint):
         given.bound(bind_images([]))
     given.bound(bind_images(["cat=photo.png"]))
     (folder / "photo.png").unlink()
-    with pytest.raises(InputError, match=r"photo\.png, is not there; give it with --image cat"):
+    with pytest.raises(InputError, match=complaint):
         given.bound(bind_images([]))
 
 
@@ -112,10 +114,9 @@ def test_a_picture_that_is_not_what_it_was_is_refused(folder):
         '{"ex p": {"file": "a", "whole": 1, "sha256": "b"}}',
     ],
 )
-def test_a_png_whose_text_is_damaged(said, tmp_path):
-    text = {CHUNK: said}
-    with pytest.raises(InputError):
-        bound_with(bind_images([]), text, tmp_path)
+def test_a_png_whose_text_is_damaged(said):
+    with pytest.raises(InputError, match="pictures is damaged"):
+        Provenance.from_text({"images": said})
 
 
 def test_the_command(folder, capsys):

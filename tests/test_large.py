@@ -201,11 +201,14 @@ def test_16_bits_hold_the_colours_to_a_65535th(tmp_path):
     with Image.open(path) as image:  # in Pillow's way: the upper half of every channel
         np.testing.assert_array_equal(np.asarray(image), read >> 8)
     text = read_png_text(path)
+    assert text.pop("Software").startswith("evojax_art ")
     assert text == {
+        "evojax_art": "1",
         "formula": WAVES,
         "z": "0.25",
         "crunch": "sigmoid",
         "smooth": "False",
+        "size": f"{WIDTH}x{HEIGHT}",
         "samples": "3",
         "jitter": "True",
     }
@@ -234,12 +237,12 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("step", [1, 13, 100])
-def test_rows_written_in_parts_come_back(tmp_path, monkeypatch, name, bits, step):
-    monkeypatch.setattr("evojax_art.artwork.png._PIECE_BYTES", 500)
+def test_rows_written_in_parts_come_back(tmp_path, name, bits, step):
     picture = PICTURES[name] if bits == 16 else (PICTURES[name] >> 8).astype(np.uint8)
     path = tmp_path / "a.png"
     height, width, _ = picture.shape
-    with png_writer(path, width, height, {"formula": "x", "title": "Krebs ä"}) as write_fn:
+    text = {"formula": "x", "title": "Krebs ä"}
+    with png_writer(path, width, height, text, piece_bytes=500) as write_fn:
         for start in range(0, height, step):
             rows = picture[start : start + step].copy()
             write_fn(rows)

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.cli.evolve import EvolveCommand
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.main import main
@@ -386,8 +387,8 @@ def test_saved_pictures_are_read_back_and_flags_add_to_them(tmp_path):
 def test_seeds_in_a_picture_bring_their_photographs(tmp_path, photograph):
     seed, given = tmp_path / "seed.png", bind_images([f"dune={photograph}"])
     (formula,) = to_expressions(encode(["( exp dune )"], images=given.names), given.names)
-    text = {"formula": formula, **given.chunk(formula)}
-    write_png(seed, np.zeros((2, 2, 3), np.uint8), text)
+    said = Provenance(formula=str(formula), photographs=given.read_by(formula))
+    write_png(seed, np.zeros((2, 2, 3), np.uint8), said.to_text())
     config = RunConfig(seeds=seed, image=(f"sky={photograph}", f"SKY:whole={photograph}"))
     bound, _ = _bind(config)
     assert bound.names == ("SKY", "dune")  # the later flag of a name counts

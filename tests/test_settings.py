@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.cli.dream import DreamCommand
 from evojax_art.cli.evolve import EvolveCommand
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.main import main
 from evojax_art.cli.polish import PolishCommand
-from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.target import TargetConfig, recall_target
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.toml import config_text, read_config
 from evojax_art.runtime.errors import InputError
@@ -274,25 +275,25 @@ def test_defaults_of_a_command_stay_beside_a_flag():
 
 
 @pytest.mark.parametrize(
-    ("target", "text", "wanted"),
+    ("target", "said", "wanted"),
     [
-        (TargetConfig(target=(), net=""), {}, TargetConfig()),
+        (TargetConfig(target=(), net=""), Provenance(), TargetConfig()),
         (
             TargetConfig(target=(), net=""),
-            {"target": "a, b", "net": "n"},
+            Provenance(target=("a", "b"), net="n"),
             TargetConfig(target=("a", "b"), net="n"),
         ),
         (
             TargetConfig(target=(), net="m"),
-            {"layer": "stem", "guide": "g.png", "net": "n"},
-            TargetConfig(layer="stem", guide=Path("g.png"), net="m"),
+            Provenance(layer="stem", net="n"),
+            TargetConfig(layer="stem", net="m"),
         ),
-        (TargetConfig(target=("crab",), net=""), {"target": "a"}, TargetConfig()),
+        (TargetConfig(target=("crab",), net=""), Provenance(target=("a",)), TargetConfig()),
     ],
 )
-def test_what_is_unsaid_is_recalled_from_a_picture(target, text, wanted):
-    assert target.recalled(text) == wanted
-    assert wanted.recalled({}) == wanted
+def test_what_is_unsaid_is_recalled_from_a_picture(target, said, wanted):
+    assert recall_target(target, said, Path()) == wanted
+    assert recall_target(wanted, Provenance(), Path()) == wanted
 
 
 TINY = (

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evojax_art.artwork.picture import read_png_text
-from evojax_art.language.bindings import names_with
+from evojax_art.artwork.beside import names_with
+from evojax_art.artwork.provenance import read_provenance
 from evojax_art.language.formula import Expression, FormulaError, parse
 from evojax_art.runtime.errors import InputError
 
@@ -22,17 +22,17 @@ def read_formulas(
             that start with `#` do not count.
         lenient: read formulas as the 1995 program does.
         images: names of pictures, slot by slot; behind them come those that a PNG was drawn with
-            (`bindings.names_with`).
+            (`beside.names_with`).
 
     Raises:
         InputError: unreadable, empty, or with a formula that does not parse; names the place.
     """
     if path.suffix.lower() == ".png":
-        text = read_png_text(path)
-        if "formula" not in text:
+        provenance = read_provenance(path)
+        if not provenance.formula:
             raise InputError(f"{path}: this PNG carries no formula")
-        entries = [("", text["formula"])]
-        images = names_with(images, text)
+        entries = [("", provenance.formula)]
+        images = names_with(images, provenance.photographs)
     else:
         try:
             content = path.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ Rows = UInt8[np.ndarray, "R W 3"] | UInt16[np.ndarray, "R W 3"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
-_PIECE_BYTES = 1 << 21  # of rows that are compressed at a time; 0.1 s
+PIECE_BYTES = 1 << 21  # of rows that are compressed at a time; 0.1 s
 _LONG_TEXT = 1000  # characters; more are compressed
 _RGB = 2  # colour type
 _ZLIB_HEADER = b"\x78\x9c"  # deflate, a window of 32 kB, the usual effort
@@ -37,6 +37,7 @@ class RowWriter:
         height: int,
         text: Mapping[str, object],
         num_threads: int = 1,
+        piece_bytes: int = PIECE_BYTES,
     ):
         """Writes nothing yet.
 
@@ -46,12 +47,14 @@ class RowWriter:
             height: pixels.
             text: text chunks, which will stand before the pixels.
             num_threads: that compress.
+            piece_bytes: of rows that each of them compresses at a time.
         """
         self._file = file
         self._width, self._rows_left = width, height
         self._size = width, height
         self._text = text
         self._num_threads = num_threads
+        self._piece_bytes = piece_bytes
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="png")
         self._waiting: deque[Future[tuple[bytes, bytes]]] = deque()
         self._above = np.empty(0, np.uint8)  # the row before the next, as bytes
@@ -83,7 +86,7 @@ class RowWriter:
         if lines.shape[1] != len(self._above):
             raise ValueError(f"rows of {rows.dtype} after others")
         self._rows_left -= len(rows)
-        step = max(1, _PIECE_BYTES // lines.shape[1])
+        step = max(1, self._piece_bytes // lines.shape[1])
         for start in range(0, len(lines), step):
             piece = lines[start : start + step].copy()  # the caller may reuse its rows
             self._waiting.append(

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from evojax_art.artwork.beside import bound_with
 from evojax_art.artwork.formula_files import read_formulas
-from evojax_art.artwork.picture import read_png_text
-from evojax_art.language.bindings import Bound, bound_with
+from evojax_art.artwork.provenance import Provenance, read_provenance
+from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import Expression, FormulaError, check_images, parse
 from evojax_art.language.ops import Crunch
 from evojax_art.render.look import Look
@@ -21,23 +22,26 @@ class Given:
 
     Attributes:
         expression: the formula.
-        look: how its picture was drawn, where it came in one.
-        text: all that the picture says of itself; empty where there was none.
+        provenance: all that its picture says of itself; empty where there was none.
         folder: of the picture.
     """
 
     expression: Expression
-    look: Look
-    text: dict[str, str]
+    provenance: Provenance = field(default_factory=Provenance)
     folder: Path = Path()
+
+    @property
+    def look(self) -> Look:
+        """How its picture was drawn, where it came in one."""
+        return self.provenance.look or Look()
 
     def bound(self, bound: Bound) -> Bound:
         """The pictures that the formula may read, where those given with flags are `bound`.
 
         Raises:
-            InputError: one that the formula came with is gone, or is not what it was.
+            InputError: one that the formula came with is not beside it, or not as it was.
         """
-        return bound_with(bound, self.text, self.folder)
+        return bound_with(bound, self.provenance.photographs, self.folder)
 
 
 def read_given(given: str, *, lenient: bool = False, images: Sequence[str] = ()) -> list[Given]:
@@ -57,11 +61,11 @@ def read_given(given: str, *, lenient: bool = False, images: Sequence[str] = ())
     )
     if is_file:
         expressions = read_formulas(path, lenient=lenient, images=images)
-        text = read_png_text(path) if path.suffix.lower() == ".png" else {}
-        look = _look_in(text)
-        return [Given(expression, look, text, path.parent) for expression in expressions]
+        is_png = path.suffix.lower() == ".png"
+        provenance = read_provenance(path) if is_png else Provenance()
+        return [Given(expression, provenance, path.parent) for expression in expressions]
     try:
-        return [Given(parse(given, lenient=lenient, images=images), Look(), {})]
+        return [Given(parse(given, lenient=lenient, images=images))]
     except FormulaError as error:
         if not re.search(r"[()\s]", given):
             raise InputError(f"{given!r} is no file, and no formula either: {error}") from None
@@ -174,15 +178,3 @@ def picture_crop(text: str) -> tuple[int, int, int, int] | None:
         )
     left, top, width, height = (int(part) for part in match.groups())
     return left, top, width, height
-
-
-def _look_in(text: dict[str, str]) -> Look:
-    """The look that a PNG's text tells; what makes no sense is left out."""
-    look = {}
-    if re.fullmatch(r"-?[\d.]+(e-?\d+)?", text.get("z", "")):
-        look["z"] = float(text["z"])
-    if text.get("crunch") in ("sigmoid", "1995"):
-        look["crunch"] = text["crunch"]
-    if text.get("smooth") in ("True", "False"):
-        look["smooth"] = text["smooth"] == "True"
-    return Look(**look)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.artwork.video import check_video, write_video
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, look_of, picture_size, read_all
@@ -100,14 +101,22 @@ def movie(flags: list[str]) -> None:
     check_video(out, command.fps)
     if not command.morph:
         _tell_stills(config, actors)
-    said = {
-        "formula": str(actors[0].expression)
-        if len(actors) == 1
-        else [str(actor.expression) for actor in actors],
-        "command": "evojax-art movie",
-    }
-    for actor in actors:
-        said |= actor.bound.chunk(actor.expression)
+    formulas = [str(actor.expression) for actor in actors]
+    sources = (source for actor in actors for source in actor.bound.read_by(actor.expression))
+    read = Provenance(photographs=tuple({source.name: source for source in sources}.values()))
+    formula = formulas[0] if len(formulas) == 1 else formulas
+    said = {**read.to_text(), "formula": formula, "command": "evojax-art movie"}
+
+    def frame_text(number: int) -> dict[str, str]:
+        actor = pictures.shown_fn(number)
+        return Provenance(
+            formula=str(actor.expression),
+            photographs=actor.bound.read_by(actor.expression),
+            look=actor.look,
+            raster=config.raster,
+            fps=command.fps,
+        ).to_text()
+
     console = Console(stderr=True)
     with _progress(console) as progress:
         frames = _counted(pictures.frames, progress, pictures.num_frames)
@@ -116,7 +125,7 @@ def movie(flags: list[str]) -> None:
             frames,
             fps=command.fps,
             text=said,
-            frame_text_fn=pictures.describe_fn,
+            frame_text_fn=frame_text,
         )
     print(out)
 

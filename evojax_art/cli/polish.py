@@ -4,7 +4,6 @@ import math
 import statistics
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +13,21 @@ import numpy as np
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.picture import write_png
+from evojax_art.artwork.provenance import Provenance, read_provenance
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, output_paths, picture_size, read_all
 from evojax_art.cli.start import read_start
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.objective.target import UNSAID, TargetConfig, load_target
+from evojax_art.objective.target import (
+    UNSAID,
+    TargetConfig,
+    load_target,
+    provenance_of,
+    recall_target,
+)
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
 from evojax_art.render.large import render_picture, to_bytes
@@ -75,7 +81,8 @@ class PolishCommand:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if not any(Path(given).suffix.lower() == ".png" for given in self.inputs):
-            self.target.recalled({})  # refuses what makes no sense, whatever the formulas
+            # Refuses what makes no sense, whatever the formulas.
+            recall_target(self.target, Provenance(), Path())
 
 
 def polish(flags: list[str]) -> None:
@@ -112,12 +119,14 @@ class _Job(NamedTuple):
         given: the formula.
         bound: pictures that it reads.
         wanted: what is wanted of it.
+        said: what pictures say of that.
         scene: how it is drawn and judged.
     """
 
     given: Given
     bound: Bound
     wanted: TargetConfig
+    said: Provenance
     scene: RasterConfig
 
 
@@ -135,9 +144,9 @@ class _Session:
         look = asdict(given.look)
         unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
         scene = replace(scene, **{name: look[name] for name in unsaid})
-        wanted = self._command.target.recalled(given.text)
+        wanted = recall_target(self._command.target, given.provenance, given.folder)
         self._loaded(wanted)
-        return _Job(given, bound, wanted, scene)
+        return _Job(given, bound, wanted, provenance_of(wanted), scene)
 
     def all(self, jobs: list[_Job], paths: list[Path]) -> list[Polished]:
         """Polishes and draws; fewer when somebody wants to stop."""
@@ -206,19 +215,20 @@ class _Session:
         picture = render_picture(formula, look, raster, images=bound.pyramids)
         net, _ = self._loaded(job.wanted)
         judged = job.scene.raster(net.size)
-        text = {
-            "formula": formula,
-            **bound.chunk(formula),
-            "polished_from": result.start.expression,
-            "score": f"{result.best.score:.6g}",
-            **job.wanted.text,
-            "net": job.wanted.net,
-            "judged_size": judged.height,
-            "judged_samples": judged.samples,
-            **asdict(look),
-            "Software": f"evojax_art {version('evojax-art')}",
-        }
-        write_png(path, np.asarray(picture, np.uint8), text)
+        provenance = replace(
+            job.said,
+            formula=str(formula),
+            photographs=bound.read_by(formula),
+            polished_from=str(result.start.expression),
+            score=result.best.score,
+            value=result.best.value,
+            judged_size=judged.height,
+            judged_samples=judged.samples,
+            seed=self._command.seed,
+            look=look,
+            raster=raster,
+        )
+        write_png(path, np.asarray(picture, np.uint8), provenance.to_text())
 
 
 def _polish_pixels(command: PolishCommand, console: Console) -> None:
@@ -229,7 +239,8 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     given = " ".join(command.inputs)
     start = read_start(given, command.size)
     is_png = Path(given).suffix.lower() == ".png"
-    wanted = command.target.recalled(read_png_text(Path(given)) if is_png else {})
+    came = read_provenance(Path(given)) if is_png else Provenance()
+    wanted = recall_target(command.target, came, Path(given).parent)
     net, target = load_target(wanted)
     polisher = PixelPolisher(net, target, command.pixel)
     with StatusLine(console, "compiling, once for each octave ...") as status:
@@ -240,16 +251,15 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
 
         key = jax.random.key(command.seed)
         result = polisher(jnp.asarray(start, jnp.float32) / 255, key, progress)
-    text = {
-        "pixels_polished_from": given,
-        "score": f"{result.score:.6g}",
-        **wanted.text,
-        "net": wanted.net,
-        "noise": f"{result.noise:.4g}",
-        "seed": command.seed,
-        "Software": f"evojax_art {version('evojax-art')}",
-    }
-    write_png(out, to_bytes(result.picture), text)
+    provenance = replace(
+        provenance_of(wanted),
+        pixels_polished_from=given,
+        score=result.score,
+        value=result.value,
+        noise=result.noise,
+        seed=command.seed,
+    )
+    write_png(out, to_bytes(result.picture), provenance.to_text())
     console.print(
         f"{target.text(result.start_score)} -> {target.text(result.score)} {wanted.words} (value "
         f"{result.start_value:.3f} -> {result.value:.3f}), noise {result.start_noise:.3f} -> "

@@ -1,6 +1,6 @@
 """`evojax-art render`."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from evojax_art.artwork.picture import png_writer
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, look_of, output_paths, picture_crop, picture_size, read_all
 from evojax_art.language.bindings import Bound, bind_images
@@ -92,8 +93,8 @@ def render(flags: list[str]) -> None:
                 progress_fn=partial(_update, progress, task),
                 images=bound.pyramids,
             )
-            text = _text(given, bound, look, raster, command.adaptive)
-            with png_writer(path, *raster.part[2:], text) as write_fn:
+            said = _provenance(given, bound, look, raster, command.adaptive).to_text()
+            with png_writer(path, *raster.part[2:], said) as write_fn:
                 for band in bands:
                     write_fn(to_bytes(band, command.bits))
             progress.remove_task(task)
@@ -104,20 +105,18 @@ def _update(progress: Progress, task: TaskID, share: float) -> None:
     progress.update(task, completed=share)
 
 
-def _text(
+def _provenance(
     given: Given, bound: Bound, look: Look, raster: Raster, adaptive: float
-) -> dict[str, object]:
-    """What the picture says of itself."""
-    left, top, width, height = raster.part
-    text: dict[str, object] = {
-        "formula": given.expression,
-        **asdict(look),
-        "samples": raster.samples,
-    }
-    if raster.jitter:
-        text["jitter"] = True
-    if adaptive:
-        text["adaptive"] = adaptive
-    if raster.crop:
-        text["crop"] = f"{left},{top},{width},{height} of {raster.width}x{raster.height}"
-    return text | bound.chunk(given.expression)
+) -> Provenance:
+    came = given.provenance
+    if came.look != look:  # what it scored it did not score so
+        came = replace(came, score=None, value=None, unseen_score=None, noise=None)
+    return replace(
+        came,
+        formula=str(given.expression),
+        photographs=bound.read_by(given.expression),
+        look=look,
+        raster=raster,
+        adaptive=adaptive,
+        fps=None,
+    )

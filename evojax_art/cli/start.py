@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from evojax_art.artwork.picture import read_png_text
+from evojax_art.artwork.provenance import read_provenance
 from evojax_art.cli.inputs import picture_size, read_given
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import check_images
@@ -35,7 +35,7 @@ def read_start(given: str, size: str) -> UInt8[np.ndarray, "H W 3"]:
         raise InputError(f"--size {size}: frames have 32 to 4096 pixels to a side")
     is_photograph = path.suffix.lower() in _PHOTOGRAPHS
     if is_photograph and path.is_file() and path.suffix.lower() == ".png":
-        is_photograph = "formula" not in read_png_text(path)
+        is_photograph = not read_provenance(path).formula
     if is_photograph:
         return _fitted(read_image(path), width, height, free="x" not in size)
     jobs = read_given(given)

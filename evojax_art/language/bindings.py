@@ -1,9 +1,8 @@
-"""Pictures bound to names: by flags, and by the PNGs that were drawn with them."""
+"""Pictures bound to names, that formulas read."""
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,6 @@ from evojax_art.language.formula import Expression, image_ops
 from evojax_art.language.photographs import Pyramid, pyramid, read_image
 from evojax_art.runtime.errors import InputError
 
-CHUNK = "images"  # of a PNG's text: JSON, {name: {"file":, "whole":, "sha256":}}
 _FLAG = re.compile(r"([^=:]*)(?::([^=]*))?=(.+)", re.DOTALL)
 
 
@@ -27,12 +25,19 @@ class Source:
         file: as it was given.
         whole: which convention, see `images`.
         sha256: of the file's bytes, hexadecimal.
+        found: where the file is, if not where it was said to be.
     """
 
     name: str
     file: Path
     whole: bool
     sha256: str
+    found: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where the file is."""
+        return self.found or self.file
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,10 @@ class Bound:
         """As `formula.parse` takes them."""
         return tuple(source.name for source in self.sources)
 
-    def chunk(self, expression: Expression) -> dict[str, str]:
-        """What a PNG's text says of the pictures that a formula reads; empty if there are none."""
+    def read_by(self, expression: Expression) -> tuple[Source, ...]:
+        """Those that a formula reads."""
         slots = {op.image for op, _ in expression.postfix}
-        read = [source for slot, source in enumerate(self.sources) if slot in slots]
-        entries = {
-            source.name: {
-                "file": str(source.file),
-                "whole": source.whole,
-                "sha256": source.sha256,
-            }
-            for source in read
-        }
-        return {CHUNK: json.dumps(entries)} if entries else {}
+        return tuple(source for slot, source in enumerate(self.sources) if slot in slots)
 
 
 def bind_images(flags: Sequence[str]) -> Bound:
@@ -78,37 +74,7 @@ def bind_images(flags: Sequence[str]) -> Bound:
     """
     wanted = [_wanted(flag) for flag in flags]
     image_ops([name for name, _, _ in wanted])
-    return _bound(_opened(*item) for item in wanted)
-
-
-def names_with(names: Sequence[str], text: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of pictures and behind them those that a PNG's text adds; these have the later slots.
-
-    Raises:
-        InputError: the text is damaged.
-    """
-    known = {name.lower() for name in names}
-    return (*names, *(name for name in _entries(text) if name.lower() not in known))
-
-
-def bound_with(bound: Bound, text: Mapping[str, str], folder: Path) -> Bound:
-    """Bound pictures, and behind them those that a PNG's text adds: for `names_with`.
-
-    Args:
-        bound: they go before what the text says of the same names.
-        text: of the PNG.
-        folder: of the PNG, where files are looked for that are not found as they were given.
-
-    Raises:
-        InputError: the text is damaged, a file is gone, or is not what it was.
-    """
-    entries = _entries(text)
-    added = [
-        _found(name, entries[name], folder)
-        for name in names_with(bound.names, text)[len(bound.names) :]
-    ]
-    more = _bound(added)
-    return Bound(bound.sources + more.sources, bound.pyramids + more.pyramids)
+    return bound_to(Source(name, file, whole, checksum(file)) for name, file, whole in wanted)
 
 
 def _wanted(flag: str) -> tuple[str, Path, bool]:
@@ -120,30 +86,15 @@ def _wanted(flag: str) -> tuple[str, Path, bool]:
     return match[1], Path(match[3]), match[2] == "whole"
 
 
-def _opened(name: str, file: Path, whole: bool) -> tuple[Source, Path]:
-    return Source(name, file, whole, _checksum(file)), file
+def bound_to(sources: Iterable[Source]) -> Bound:
+    """Pictures that are read from files, whose checksums are right.
 
-
-def _found(name: str, entry: Mapping[str, object], folder: Path) -> tuple[Source, Path]:
-    """A picture of a PNG's text, if it is still what it was."""
-    given = Path(str(entry["file"]))
-    place = next((path for path in (given, folder / given) if path.is_file()), None)
-    override = f"give it with --image {name}{':whole' if entry['whole'] else ''}=FILE"
-    if place is None:
-        raise InputError(f"the picture {name!r} of this formula, {given}, is not there; {override}")
-    source = Source(name, given, bool(entry["whole"]), str(entry["sha256"]))
-    if _checksum(place) != source.sha256:
-        raise InputError(
-            f"the picture {name!r} of this formula, {place}, is not the file that it was; "
-            f"to take it as it is now, {override}"
-        )
-    return source, place
-
-
-def _bound(sources: Iterator[tuple[Source, Path]] | Sequence[tuple[Source, Path]]) -> Bound:
-    pairs = list(sources)
-    pyramids = (_pyramid_of(place, source.whole, source.sha256) for source, place in pairs)
-    return Bound(tuple(source for source, _ in pairs), tuple(pyramids))
+    Raises:
+        InputError: no picture.
+    """
+    sources = tuple(sources)
+    pyramids = (_pyramid_of(source.place, source.whole, source.sha256) for source in sources)
+    return Bound(sources, tuple(pyramids))
 
 
 @lru_cache(maxsize=4)
@@ -153,24 +104,14 @@ def _pyramid_of(file: Path, whole: bool, sha256: str) -> Pyramid:
     return pyramid(read_image(file) / np.float32(255), whole)
 
 
-def _checksum(file: Path) -> str:
+def checksum(file: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read picture {file}: {error.strerror}") from error
-
-
-def _entries(text: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """What a PNG's text says of pictures, by name."""
-    if CHUNK not in text:
-        return {}
-    try:
-        entries = json.loads(text[CHUNK])
-        for name, entry in entries.items():
-            image_ops([name])
-            if not {"file", "whole", "sha256"} <= entry.keys():
-                raise ValueError(name)
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"what this PNG says of its pictures is damaged: {error}") from None
-    return entries

@@ -1,6 +1,6 @@
 """What commands are asked for: classes or a layer of some network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from evojax_art.artwork.beside import guide_beside
+from evojax_art.artwork.provenance import Provenance
+from evojax_art.language.bindings import checksum
 from evojax_art.language.photographs import read_image
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.registry import DEFAULT
@@ -51,38 +54,6 @@ class TargetConfig:
         if self.guide and not self.layer:
             raise InputError("guide: say with --layer which layer of the network shall match it")
 
-    def recalled(self, text: Mapping[str, str]) -> "TargetConfig":
-        """The same; what is not said here is what a picture was bred for, else as by default.
-
-        Args:
-            text: of the picture (`text`, and `net`).
-
-        Raises:
-            InputError: a guide without a layer.
-        """
-        target, layer, guide = self.target, self.layer, self.guide
-        if not (target or layer):
-            layer, names = text.get("layer", ""), text.get("target", "")
-            target = tuple(names.split(", ")) if names else ()
-            guide = guide or (Path(text["guide"]) if layer and "guide" in text else None)
-        default = TargetConfig()
-        recalled = TargetConfig(
-            target=target or default.target,
-            layer=layer,
-            guide=guide,
-            net=self.net or text.get("net", "") or default.net,
-            weights=self.weights,
-        )
-        recalled.check()
-        return recalled
-
-    @property
-    def text(self) -> dict[str, str]:
-        """What is wanted, as pictures carry it: `target`, or `layer` and perhaps `guide`."""
-        if not self.layer:
-            return {"target": ", ".join(self.target)}
-        return {"layer": self.layer} | ({"guide": str(self.guide)} if self.guide else {})
-
     @property
     def words(self) -> str:
         """The same for people."""
@@ -91,7 +62,49 @@ class TargetConfig:
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
 
-UNSAID = TargetConfig(target=(), net="")  # all is for `recalled` to fill in
+UNSAID = TargetConfig(target=(), net="")  # all is for `recall_target` to fill in
+
+
+def recall_target(config: TargetConfig, provenance: Provenance, folder: Path) -> TargetConfig:
+    """A target where what was not said is what a picture was bred for, else as by default.
+
+    Args:
+        config: what was said.
+        provenance: of the picture.
+        folder: of the picture, which its guide must be beside.
+
+    Raises:
+        InputError: a guide without a layer, or one that is not beside the picture.
+    """
+    target, layer, guide = config.target, config.layer, config.guide
+    if not (target or layer):
+        target, layer = provenance.target, provenance.layer
+        if layer and provenance.guide and not guide:
+            guide = guide_beside(provenance, folder)
+    default = TargetConfig()
+    recalled = TargetConfig(
+        target=target or default.target,
+        layer=layer,
+        guide=guide,
+        net=config.net or provenance.net or default.net,
+        weights=config.weights,
+    )
+    recalled.check()
+    return recalled
+
+
+def provenance_of(config: TargetConfig) -> Provenance:
+    """What pictures say of a target: its terms, or a layer and perhaps a guide; and the network.
+
+    Raises:
+        InputError: the guide cannot be read.
+    """
+    if not config.layer:
+        return Provenance(target=config.target, net=config.net)
+    if not config.guide:
+        return Provenance(layer=config.layer, net=config.net)
+    guide, sha256 = str(config.guide), checksum(config.guide)
+    return Provenance(layer=config.layer, guide=guide, guide_sha256=sha256, net=config.net)
 
 
 def load_target(config: TargetConfig, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Target]:

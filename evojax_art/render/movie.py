@@ -127,13 +127,13 @@ class Movie(NamedTuple):
     Attributes:
         num_frames: how many there are.
         frames: bytes [H, W, 3], drawn as they are taken.
-        describe_fn: from a frame's number, 0 the first, what is said of it: `formula` and how it is
-            drawn. Of a formula that is being faded out nothing.
+        shown_fn: from a frame's number, 0 the first, the formula that it shows, z its own. Of one
+            that is being faded out nothing.
     """
 
     num_frames: int
     frames: Iterator[UInt8[np.ndarray, "H W 3"]]
-    describe_fn: Callable[[int], dict[str, object]]
+    shown_fn: Callable[[int], Actor]
 
 
 class Schedule(NamedTuple):
@@ -185,20 +185,20 @@ def film(
         return _draw(config.raster, actor, take(programs, which), z + actor.look.z, chunks)
 
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
-        shown = draw(plan.formula[index], plan.z[index])
+        drawn = draw(plan.formula[index], plan.z[index])
         weight = jnp.asarray(plan.weight_before[index], jnp.float32)[:, None, None, None]
         if not plan.weight_before[index].any():
-            return shown
+            return drawn
         before = (plan.formula[index] - 1) % len(actors)
-        return weight * draw(before, plan.z_before[index]) + (1 - weight) * shown
+        return weight * draw(before, plan.z_before[index]) + (1 - weight) * drawn
 
-    def describe(number: int) -> dict[str, object]:
+    def shown(number: int) -> Actor:
         actor = actors[plan.formula[number]]
-        return _description(config, actor, plan.z[number] + actor.look.z)
+        return _at(actor, plan.z[number] + actor.look.z)
 
     kinds = plan.formula * 2 + (plan.weight_before > 0)
     batches = _batches(config, kinds, chunks.batch_points)
-    return Movie(len(plan.z), _frames(batches, colours_fn), describe)
+    return Movie(len(plan.z), _frames(batches, colours_fn), shown)
 
 
 def morph_schedule(
@@ -253,12 +253,12 @@ def morph(
     def colours_fn(index: Int[np.ndarray, "B"]) -> Float[Array, "B H W 3"]:
         return _draw(config.raster, actors[0], take(population, index), z[index], chunks)
 
-    def describe(number: int) -> dict[str, object]:
+    def shown(number: int) -> Actor:
         (expression,) = _expressions(actors[0], take(population, np.array([number])))
-        return _description(config, replace(actors[0], expression=expression), z[number])
+        return _at(replace(actors[0], expression=expression), z[number])
 
     batches = _batches(config, np.zeros(len(z)), chunks.batch_points)
-    return Movie(len(z), _frames(batches, colours_fn), describe)
+    return Movie(len(z), _frames(batches, colours_fn), shown)
 
 
 def depends_on_z(expression: Expression) -> bool:
@@ -324,15 +324,8 @@ def _check_match(first: Actor, other: Actor, number: int) -> None:
     )
 
 
-def _description(config: MovieConfig, actor: Actor, z: float) -> dict[str, object]:
-    return {
-        "formula": actor.expression,
-        "samples": config.raster.samples,
-        "z": float(z),
-        "crunch": actor.look.crunch,
-        "smooth": actor.look.smooth,
-        **actor.bound.chunk(actor.expression),
-    }
+def _at(actor: Actor, z: float) -> Actor:
+    return replace(actor, look=replace(actor.look, z=float(z)))
 
 
 def _expressions(actor: Actor, population: Program) -> list[Expression]:

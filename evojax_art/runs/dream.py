@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 from scipy import ndimage
 
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.language.formula import Expression, parse
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import decode, encode
@@ -132,10 +133,19 @@ class Frame(NamedTuple):
     noise: float
     formula: str = ""
 
-    def text(self) -> dict[str, str]:
-        """What a PNG says of it; the picture is not to be had from the formula alone."""
-        told = {name: f"{getattr(self, name):.6g}" for name in ("value", "score", "noise")}
-        return told | ({"drawn_by": self.formula} if self.formula else {})
+    def provenance(self, number: int) -> Provenance:
+        """What its PNG says; the picture is not to be had from the formula alone.
+
+        Args:
+            number: in the dream.
+        """
+        return Provenance(
+            frame=number,
+            value=self.value,
+            score=self.score,
+            noise=self.noise,
+            drawn_by=self.formula,
+        )
 
 
 class Dreamer:

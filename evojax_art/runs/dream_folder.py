@@ -8,13 +8,15 @@ dream.mp4        or .gif
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from evojax_art.artwork.picture import read_png_text, write_png
+from evojax_art.artwork.picture import write_png
+from evojax_art.artwork.provenance import read_provenance
 from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
 from evojax_art.artwork.video import check_video, write_video
 from evojax_art.language.photographs import read_image
@@ -85,7 +87,7 @@ class DreamFolder:
             InputError: it cannot be read.
         """
         path = self._frame_path(len(self) - 1)
-        return read_image(path), read_png_text(path).get("drawn_by", "")
+        return read_image(path), read_provenance(path).drawn_by
 
     def write(self, number: int, frame: Frame) -> None:
         """Adds a frame.
@@ -102,7 +104,7 @@ class DreamFolder:
             ) from error
         if not settings.exists():
             write_text(settings, config_text(self._dream, "a dream; the same command goes on"))
-        write_png(self._frame_path(number), frame.picture, {"frame": number, **frame.text()})
+        write_png(self._frame_path(number), frame.picture, frame.provenance(number).to_text())
 
     def finish(self, kind: str, fps: float) -> list[Path]:
         """Writes what is made of the frames, in place of what there was; says what.
@@ -117,8 +119,8 @@ class DreamFolder:
         count = len(self)
         lines, told = [], []
         for number in range(count):
-            text = read_png_text(self._frame_path(number))
-            numbers = {name: float(text[name]) for name in ("value", "score", "noise")}
+            said = read_provenance(self._frame_path(number))
+            numbers = {"value": said.value, "score": said.score, "noise": said.noise}
             told.append(numbers)
             lines.append(json.dumps({"frame": number, **numbers}) + "\n")
         written = [self._path / name for name in ("metrics.jsonl", "frames.png")]
@@ -135,8 +137,8 @@ class DreamFolder:
 
     def noises(self) -> list[float]:
         """The noise of every frame."""
-        paths = map(self._frame_path, range(len(self)))
-        return [float(read_png_text(path)["noise"]) for path in paths]
+        said = [read_provenance(self._frame_path(number)).noise for number in range(len(self))]
+        return [math.nan if noise is None else noise for noise in said]
 
     def _frame_path(self, number: int) -> Path:
         return self._path / "frames" / f"{number:05d}.png"

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 from rich.console import Console
 
+from evojax_art.artwork.beside import bound_with
 from evojax_art.artwork.formula_files import read_formulas
-from evojax_art.artwork.picture import read_png_text
-from evojax_art.language.bindings import Bound, bind_images, bound_with
+from evojax_art.artwork.provenance import read_provenance
+from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.program import Program, encode
 from evojax_art.nets.registry import lookup
 from evojax_art.nets.weights import load_net
@@ -73,7 +74,7 @@ def _bind(config: RunConfig) -> tuple[Bound, str]:
         flags.append(f"{name}:whole={config.start_from}")
     bound = bind_images(flags)
     if config.seeds and config.seeds.suffix.lower() == ".png":
-        bound = bound_with(bound, read_png_text(config.seeds), config.seeds.parent)
+        bound = bound_with(bound, read_provenance(config.seeds).photographs, config.seeds.parent)
     return bound, name
 
 

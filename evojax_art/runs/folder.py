@@ -5,6 +5,7 @@ metrics.jsonl    a line per generation: scores, fitness, nodes, formulas, and th
                  passed when the host learnt of it; null where there is no finite number
 records/         the new bests: PNGs with formula, score, seed and generation inside
 records.png      the records side by side
+photographs/     copies of what formulas read, and of the guide, where the pictures find them
 best.png         the last record
 best.txt         its formula
 population.txt   the surviving formulas, best first, as `evolve --seeds` takes them

@@ -3,8 +3,7 @@
 import math
 import re
 import shutil
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -13,12 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from PIL import Image
 
+from evojax_art.artwork.beside import keep
 from evojax_art.artwork.picture import write_png
 from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import Expression
 from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
+from evojax_art.objective.target import provenance_of
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
@@ -81,7 +82,16 @@ class Records:
         self._config = config
         self._evolution = evolution
         self._bound = bound
+        self._wanted = provenance_of(config.target)
+        self._keep_photographs()
         self._thumbnails: list[np.ndarray] = []
+
+    def _keep_photographs(self) -> None:
+        """Copies of what the pictures will name, so that they can be drawn anew."""
+        for source in self._bound.sources:
+            keep(source.place, source.sha256, self._folder)
+        if self._config.target.guide:
+            keep(self._config.target.guide, self._wanted.guide_sha256, self._folder)
 
     def draw(self, best: Individual, formulas: int) -> Drawn:
         """Draws a new best and writes all files anew.
@@ -104,27 +114,27 @@ class Records:
         size = config.record_size
         large = Raster(height=size, width=size, samples=config.record_samples)
         picture = render_picture(formula, look, large, **rest)
-        text = {
-            "formula": formula,
-            **self._bound.chunk(formula),
-            "score": f"{score:.6g}",
-            **config.target.text,
-            "net": config.target.net,
-            "unseen_score": f"{unseen:.6g}",
-            "noise": f"{noise:.4g}",
-            "seed": config.seed,
-            "generation": generation,
-            "id": _name(best.birth),
-            "parents": " ".join(_name(birth) for birth in best.parents if birth[0] > 0),
-            "formulas": formulas,
-            "judged_size": raster.height,
-            "judged_samples": raster.samples,
-            **asdict(look),
-            "Software": f"evojax_art {version('evojax-art')}",
-        }
+        provenance = replace(
+            self._wanted,
+            formula=str(formula),
+            photographs=self._bound.read_by(formula),
+            look=look,
+            raster=large,
+            score=score,
+            value=value,
+            unseen_score=unseen,
+            noise=noise,
+            judged_size=raster.height,
+            judged_samples=raster.samples,
+            seed=config.seed,
+            generation=generation,
+            formulas=formulas,
+            id=_name(best.birth),
+            parents=tuple(_name(birth) for birth in best.parents if birth[0] > 0),
+        )
         named = re.sub(r"[^\w.+-]", "", self._evolution.target.text(score))
         path = self._folder / "records" / f"{len(self.drawn) + 1:03d}-{named}.png"
-        write_png(path, picture, text)
+        write_png(path, picture, provenance.to_text())
         with written_whole(self._folder / "best.png") as temporary:
             shutil.copyfile(path, temporary)
         write_text(self._folder / "best.txt", f"{formula}\n")

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,21 +18,34 @@ def written_whole(path: Path) -> Iterator[Path]:
         InputError: the place cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        temporary = _created_beside(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _created_beside(path: Path) -> Path:
+    """A new empty file in the folder of `path`, with a new file's usual permissions.
+
+    `tempfile` makes private ones. What the usual are only the kernel can tell without a change to
+    the whole process, which `os.umask` would be.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    while True:
+        temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
+        try:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            continue
+        return temporary
 
 
 def check_writable(path: Path) -> None:
