@@ -178,7 +178,7 @@ def test_morph_begins_and_ends_with_the_formulas():
     between = (1 - share) * np.array([0, 1, 0, 0.5]) + share * np.array([1.61803398875, 0, 0, 0])
     text = f"( exp ( * x_iy ( q {' '.join(map(str, between))} ) ) )"
     assert_shows(shown[3], picture(text, 0.0))
-    assert_shows(shown[3], picture(str(made.describe_fn(3)["formula"]), 0.0))
+    assert_shows(shown[3], picture(str(made.shown_fn(3).expression), 0.0))
 
 
 def test_morph_goes_through_all_formulas():
@@ -202,7 +202,7 @@ def test_morph_goes_round():
 def test_morph_moves_from_middle_to_middle():
     pair = [Actor(parse(MOVING), Look(z=middle)) for middle in (0.25, -0.5)]
     made = morph(config(reach=0.0), pair)
-    described = [made.describe_fn(number)["z"] for number in range(10)]
+    described = [made.shown_fn(number).look.z for number in range(10)]
     assert (described[0], described[-1]) == (0.25, -0.5)
     assert_shows(list(made.frames)[-1], picture(MOVING, -0.5))
 

@@ -19,9 +19,10 @@ from conftest import TINY_VOCABULARY, TinyNet, register_tiny
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from evojax_art.artwork.beside import guide_beside
 from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.picture import read_png_text, write_png
-from evojax_art.artwork.provenance import Provenance
+from evojax_art.artwork.provenance import Provenance, read_provenance
 from evojax_art.cli.evolve import EvolveCommand
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.main import main
@@ -330,6 +331,12 @@ def test_guide_and_score_limit(tiny_weights, tmp_path, photograph, capsys):
     assert evolve("--weights", tiny_weights, *flags, "--out", folder) == 0
     text = read_png_text(folder / "best.png")
     assert (text["layer"], text["guide"]) == ("squares", str(photograph))
+    moved = folder.rename(tmp_path / "moved")
+    for path in (moved / "best.png", next((moved / "records").iterdir())):
+        found = guide_beside(read_provenance(path), path.parent)
+        assert found.is_relative_to(moved)
+        assert found.read_bytes() == photograph.read_bytes()
+    folder = moved
     assert float(text["score"]) < 1
     assert "layer squares like Dune.png" in capsys.readouterr().out
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
