@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,9 +8,13 @@ import pytest
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.evaluation import Objective
+from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
+from evojax_art.objective.terms import Contribution, TargetTerm
 from evojax_art.objective.tv import total_variation, tv_noise
+from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 
 SCALES = ("probability", "log_odds")
@@ -174,3 +180,75 @@ def test_assessment_is_traceable(images):
 def test_a_negative_gate_is_refused():
     with pytest.raises(InputError, match=r"noise_gate must be 0 or more, got -0\.1"):
         ObjectiveConfig(noise_gate=-0.1)
+
+
+@dataclass(frozen=True)
+class Redness:
+    """A term of its own, which the package knows nothing of."""
+
+    name: str = "red"
+
+    def __call__(self, observed):
+        red = observed.pictures[..., 0].mean((1, 2))
+        return Contribution(red, {self.name: red})
+
+
+def test_a_term_needs_to_be_known_to_nobody(images):
+    net = MeanColour()
+    target = TargetTerm(ClassTarget(net.vocabulary, (0,)))
+    alone, both = (
+        Objective(terms)(Observed(images, net)) for terms in ([target], [target, Redness()])
+    )
+    red = np.asarray(images)[..., 0].mean((1, 2))
+    np.testing.assert_allclose(both.fitness - alone.fitness, red, rtol=1e-5)
+    np.testing.assert_allclose(both.metrics["red"], red, rtol=1e-6)
+    with pytest.raises(ValueError, match="two parts of an objective have a metric"):
+        Objective([target, Redness("score")])(Observed(images, net))
+
+
+def test_several_networks_judge_together(images):
+    nets = {"mild": MeanColour(), "stern": MeanColour(factor=40.0)}
+    crab = [ClassTarget(net.vocabulary, (0,), name) for name, net in nets.items()]
+    apart = [Objective([TargetTerm(target)])(Observed(images, nets)).fitness for target in crab]
+    for target, net, fitness in zip(crab, nets.values(), apart, strict=True):
+        expected, _ = judged(images, net, target.indices, ObjectiveConfig())
+        np.testing.assert_allclose(fitness, expected, rtol=1e-5, atol=1e-5)
+
+    def together(observed):
+        values = [target.measure(observed).value for target in crab]
+        return Contribution(jnp.minimum(*values), {})
+
+    evaluator = Evaluator(
+        nets, crab[0], Objective([TargetTerm(crab[0], weight=0.0), together]), RasterConfig(size=8)
+    )
+    evaluation = jax.jit(evaluator.look_at)(images, evaluator.params)
+    np.testing.assert_allclose(evaluation.fitness, np.minimum(*apart), rtol=1e-4, atol=1e-4)
+    assert set(evaluation.metrics) == {"score", "value"}
+
+
+def test_opinions_and_behaviours_where_somebody_asks(images):
+    net = MeanColour()
+    target = TargetTerm(ClassTarget(net.vocabulary, (0,)))
+    objective = Objective(
+        [target], descriptor_fn=lambda observed: observed.pictures.mean((1, 2)), scores_of=""
+    )
+    evaluation = objective(Observed(images, net))
+    np.testing.assert_allclose(np.exp(evaluation.scores), probabilities(images), rtol=1e-4)
+    np.testing.assert_allclose(evaluation.descriptors, np.asarray(images).mean((1, 2)), rtol=1e-5)
+    assert Objective([target])(Observed(images, net)).scores is None
+
+
+def test_what_several_terms_ask_for_is_computed_once(images):
+    calls = []
+
+    class Counting(MeanColour):
+        def logits_from_input(self, x):
+            calls.append(x)
+            return super().logits_from_input(x)
+
+    net = Counting()
+    targets = [ClassTarget(net.vocabulary, (n,)) for n in range(3)]
+    observed = Observed(images, net)
+    for target in targets:
+        target.measure(observed)
+    assert len(calls) == 1
