@@ -81,22 +81,19 @@ class RunConfig:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
-        if self.algorithm == "mount2015" and self.objective.scale != "probability":
-            raise InputError(
-                "algorithm mount2015 compares plain scores: set objective.scale to probability"
-            )
-        if self.algorithm == "mount2015" and self.target.layer:
-            raise InputError("algorithm mount2015 compares probabilities: give a target, no layer")
-        if self.algorithm == "mount2015" and self.start_from:
-            raise InputError("algorithm mount2015 cannot keep near a picture: leave out start_from")
-
-    def scored_in(self, generation: int) -> int:
-        """Formulas that a generation, counted from 1, evaluates; a step of ascent is one."""
-        every = self.memetic.every
-        polished = self.memetic.evaluations if every and generation % every == 0 else 0
-        return self.chosen_algorithm.num_offspring + polished
+        if self.chosen_algorithm.compares_probabilities:
+            self._check_probabilities()
 
     @property
     def chosen_algorithm(self) -> Genetic | Mount2015:
         """The settings of the algorithm that `algorithm` names."""
-        return self.genetic if self.algorithm == "genetic" else self.mount2015
+        return getattr(self, self.algorithm)
+
+    def _check_probabilities(self) -> None:
+        name = f"algorithm {self.algorithm}"
+        if self.objective.scale != "probability":
+            raise InputError(f"{name} compares plain scores: set objective.scale to probability")
+        if self.target.layer:
+            raise InputError(f"{name} compares probabilities: give a target, no layer")
+        if self.start_from:
+            raise InputError(f"{name} cannot keep near a picture: leave out start_from")

@@ -10,7 +10,7 @@ rounding does, which depends on the batch that a formula was evaluated in.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,8 @@ class Genetic:
         variation: ways to make a child.
         growth: how random formulas grow.
     """
+
+    compares_probabilities: ClassVar[bool] = False
 
     population: int = 1024
     offspring: int = 128

@@ -19,7 +19,7 @@ beyond the noise gate, counts as 0, as in 2015.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,8 @@ class Mount2015:
         starter_depth: levels of a random starter.
         growth: how random trees grow.
     """
+
+    compares_probabilities: ClassVar[bool] = True
 
     rule: Literal["log", "code"] = "log"
     slots: int = 400

@@ -67,6 +67,11 @@ class Algorithm(Protocol):
     """See the module's docstring."""
 
     @property
+    def compares_probabilities(self) -> bool:
+        """Whether fitness must be a plain probability."""
+        ...
+
+    @property
     def num_offspring(self) -> int:
         """Programs that each `ask` returns."""
         ...
