@@ -19,7 +19,7 @@ offspring of that one. Whoever calls `tell` fills it in.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +64,13 @@ class Survivors(NamedTuple):
 
 
 class Algorithm(Protocol):
-    """See the module's docstring."""
+    """See the module's docstring.
 
-    @property
-    def compares_probabilities(self) -> bool:
-        """Whether fitness must be a plain probability."""
-        ...
+    Attributes:
+        compares_probabilities: whether fitness must be a plain probability.
+    """
+
+    compares_probabilities: ClassVar[bool]
 
     @property
     def num_offspring(self) -> int:
