@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from evojax_art.artwork.beside import guide_beside
@@ -20,6 +18,7 @@ from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.layers import LayerTarget
 from evojax_art.objective.terms import Target
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +106,13 @@ def provenance_of(config: TargetConfig) -> Provenance:
     return Provenance(layer=config.layer, guide=guide, guide_sha256=sha256, net=config.net)
 
 
-def load_target(config: TargetConfig, dtype: DTypeLike = jnp.float32) -> tuple[Classifier, Target]:
-    """The network, in this arithmetic, and what is wanted of it.
+def load_target(config: TargetConfig, plan: Plan | None = None) -> tuple[Classifier, Target]:
+    """The network, in the plan's arithmetic, and what is wanted of it.
 
     Raises:
         InputError: no such network, class or layer; a file that cannot be read.
     """
-    net = load_net(config.net, config.weights, dtype=dtype)
+    net = load_net(config.net, config.weights, plan=plan)
     guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
     return net, choose_target(net, config.target, config.layer, guide)
 

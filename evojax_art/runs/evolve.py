@@ -23,6 +23,7 @@ from evojax_art.runs.loop import Loop, Outcome
 from evojax_art.runs.records import Records
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import make_plan
 from evojax_art.search.generation import Evolution
 from evojax_art.search.start_from import leaf_name, variations
 
@@ -38,9 +39,10 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         InputError: anything in the configuration that cannot be used; nothing is written then.
     """
     console = console or Console(stderr=True, highlight=False)
-    net, target = load_target(config.target, jnp.dtype(config.dtype))
+    plan = make_plan(network_dtype=jnp.dtype(config.dtype))
+    net, target = load_target(config.target, plan)
     unseen_name = "" if config.target.layer else lookup(config.target.net).unseen
-    unseen = load_net(unseen_name) if unseen_name else None
+    unseen = load_net(unseen_name, plan=plan) if unseen_name else None
     bound, photograph = _bind(config)
     seeds_key, key = jax.random.split(jax.random.key(config.seed))
     seeds = _seeds(config, bound.names, photograph, seeds_key)
@@ -57,6 +59,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         photographs=bound.pyramids,
         reference=_reference(config.raster.look, config.raster.raster(net.size), bound, photograph),
         polish=config.memetic,
+        plan=plan,
     )
     folder = make_folder(config)
     for line in target.describe():

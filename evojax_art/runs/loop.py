@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,12 +82,8 @@ class Loop:
 
     def __call__(self, key: Key[Array, ""], seeds: Program | None) -> Outcome:
         """Runs, from formulas to start from or from nothing; consumes the key."""
-        device = jax.devices()[0].device_kind
-        described = (
-            f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {device}, "
-            f"Python {platform.python_version()}"
-        )
-        write_text(self._folder / "config.toml", config_text(self._config, described))
+        device = self._evolution.evaluator.plan.device_kind
+        self._save_config()
         state = RunState(self._evolution.init(key, seeds))
         reason = ""
         compiling = f"compiling for {device}, once ..."
@@ -174,6 +170,17 @@ class Loop:
         if not bool(best.evaluation.valid) or int(best.birth[0]) == state.drawn.generation:
             return state
         return state._replace(drawn=self._records.draw(best, state.formulas))
+
+    def _save_config(self) -> None:
+        """The settings, as they were resolved, and what the run depends on besides."""
+        plan = self._evolution.evaluator.plan
+        resolved = replace(self._config, batch=self._evolution.batch)
+        described = (
+            f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {plan.device_kind}, "
+            f"Python {platform.python_version()}\n"
+            + "\n".join(f"plan: {name} = {value}" for name, value in asdict(plan).items())
+        )
+        write_text(self._folder / "config.toml", config_text(resolved, described))
 
     def _save_population(self, state: EvolutionState) -> None:
         survivors = self._evolution.algorithm.survivors(state.algorithm)

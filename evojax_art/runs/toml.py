@@ -38,5 +38,6 @@ def read_config(path: Path, cls: type[T], tell_fn: Callable[[str], None] = lambd
 
 
 def config_text(config: Any, comment: str) -> str:
-    """A dataclass as a file that `read_config` takes, under a line of comment."""
-    return f"# {comment}\n{tomli_w.dumps(to_table(config))}"
+    """A dataclass as a file that `read_config` takes, under some lines of comment."""
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return f"{lines}{tomli_w.dumps(to_table(config))}"
