@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_COPIED = (".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+NO_PART = re.compile(r"(\.|runs/|build/|dist/)|(.*/)?(\.|__pycache__/|[^/]+\.egg-info/)")
 LIMIT = 3600  # seconds for one command
 
 
@@ -79,7 +79,7 @@ class Command(NamedTuple):
 
 def documents() -> list[Path]:
     """The READMEs of the checkout, the outermost first."""
-    found = (path for path in ROOT.rglob("README.md") if not _is_hidden(path.relative_to(ROOT)))
+    found = (path for path in ROOT.rglob("README.md") if _is_part(path))
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
@@ -114,7 +114,7 @@ def check(document: Path, given: argparse.Namespace) -> int:
     name = document.relative_to(ROOT)
     with tempfile.TemporaryDirectory(prefix="evojax-art-") as folder:
         home = Path(folder) / "checkout"
-        shutil.copytree(ROOT, home, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(ROOT, home, ignore=_no_part)
         for command in commands(document.read_text(encoding="utf-8")):
             reason = _reason_to_skip(command.block, given)
             if reason:
@@ -203,8 +203,16 @@ def _report(name: Path, command: Command, outcome: str) -> None:
     print(f"{name}:{command.line}: {outcome}: {first}", flush=True)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part in NOT_COPIED for part in path.parts)
+def _is_part(path: Path) -> bool:
+    """Whether a file is of the checkout, and not what runs and tools left there."""
+    return not NO_PART.match(path.relative_to(ROOT).as_posix())
+
+
+def _no_part(folder: str, names: list[str]) -> list[str]:
+    """Those of a folder that are no part of the checkout, for `shutil.copytree`."""
+    inside = (Path(folder) / name for name in names)
+    told = {path.name: path.relative_to(ROOT).as_posix() + "/" * path.is_dir() for path in inside}
+    return [name for name, shown in told.items() if NO_PART.match(shown)]
 
 
 if __name__ == "__main__":

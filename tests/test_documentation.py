@@ -2,6 +2,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -178,7 +179,19 @@ def test_documents_run_in_a_fresh_copy_and_tell_what_failed(tmp_path, monkeypatc
     told = capsys.readouterr().out
     assert "README.md:3: status 0" in told
     assert "README.md:4: status 1" in told
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_copy_has_no_leftovers(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_documents, "ROOT", tmp_path)
+    names = ["package/runs/a.py", "README.md", ".venv/b", "runs/crab-0/c", "package/__pycache__/d"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    copy = tmp_path / ".copy"
+    shutil.copytree(tmp_path, copy, ignore=check_documents._no_part)
+    copied = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+    assert copied == set(names[:2])
 
 
 def test_what_is_left_out_is_said(tmp_path, monkeypatch, capsys):
