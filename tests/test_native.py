@@ -112,6 +112,25 @@ def test_sin(functions):
     np.testing.assert_allclose(functions["sin"](mixed), wanted, rtol=0, atol=2e-7)
 
 
+def test_sines_of_large_numbers_are_nobodys_but_ours(functions):
+    """To the last bit what float64 rounds to, next to multiples of half a turn too."""
+    random = np.random.default_rng(0)
+    t = np.exp(random.uniform(np.log(1.1e9), np.log(3.4e38), 100_000)).astype(np.float32)
+    t *= random.choice(np.float32([-1, 1]), t.shape)
+    near = np.float32([16367173 * 2.0**72, 2.0**30, 2.0**127, 3.4028235e38])  # 2**-29 off a turn
+    for values in (t, near, -near):
+        wanted = np.sin(values.astype(float)).astype(np.float32)
+        np.testing.assert_array_max_ulp(functions["sin"](values)[: len(values)], wanted, 1)
+        differ = np.mean(functions["sin"](values)[: len(values)] != wanted)
+        assert differ < 1e-4
+    module = ir.Module("declared")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "f")
+    simd = Simd(ir.IRBuilder(function.append_basic_block()), 4)
+    simd.sin(simd.lift(1e10))
+    declared = {name for name, item in module.globals.items() if not getattr(item, "blocks", True)}
+    assert all(name.startswith(("llvm.fma.", "llvm.fabs.")) for name in declared)
+
+
 def test_floor_and_root(functions):
     t = np.float32([-1.5, -1, -0.0, 0.25, 1.75, 1e9, np.inf, 7])
     np.testing.assert_array_equal(functions["floor"](t), np.floor(t))

@@ -7,7 +7,8 @@ table as all others.
 
 `exp`, `log` and `sin` are polynomials, because LLVM has no vector form of them; each is within
 about 2e-7 of the exact value, relative for `exp`, absolute for `sin` and (near 1) `log`. Powers and
-logarithms to the base 2 are exact where the exponent is whole.
+logarithms to the base 2 are exact where the exponent is whole. None asks a library of the platform,
+whose last bits would differ from machine to machine.
 """
 
 import math
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+
+from evojax_art.interpreter.cpu.sine import sine_of_large
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
@@ -264,7 +267,7 @@ class Simd:
         return self.where(t < math.inf, value, t)  # infinity and NaN stay
 
     def sin(self, t: Vector) -> Vector:
-        """For any t; infinities become NaN."""
+        """For any t, the same to the bit on every machine; infinities become NaN."""
         builder = self.builder
         doubles = ir.VectorType(_F64, self.width)
 
@@ -292,7 +295,7 @@ class Simd:
         magnitude = self._intrinsic("llvm.fabs", t)
         return self.where_due(
             magnitude > _REDUCIBLE,
-            lambda pair: (self._each_lane("llvm.sin", pair[1]), pair[1]),
+            lambda pair: (self._each_lane(sine_of_large(builder.module), pair[1]), pair[1]),
             (value, t),
             masked=True,
         )[0]
@@ -361,13 +364,12 @@ class Simd:
             ir.Function(module, ir.FunctionType(kind, [kind] * len(operands)), full)
         return self.builder.call(module.globals[full], operands)
 
-    def _each_lane(self, name: str, t: Vector) -> Vector:
-        """A function of LLVM or the C library, lane by lane, in double precision."""
+    def _each_lane(self, function: ir.Function, t: Vector) -> Vector:
+        """A function of one float32, lane by lane."""
         builder = self.builder
         result = t.value
         for lane in range(self.width):
             index = ir.Constant(_I32, lane)
-            wide = builder.fpext(builder.extract_element(t.value, index), _F64)
-            narrow = builder.fptrunc(self._call(name, _F64, wide), _F32)
-            result = builder.insert_element(result, narrow, index)
+            value = builder.call(function, [builder.extract_element(t.value, index)])
+            result = builder.insert_element(result, value, index)
         return Vector(self, result)
