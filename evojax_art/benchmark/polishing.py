@@ -34,7 +34,7 @@ def polishing(subject: Subject) -> Iterator[Job]:
     lengths = np.asarray(free.length)[usable]
     index = usable[np.argmin(np.abs(lengths - _NODES))]
     copies = take(free, np.full(_COPIES, index))
-    yield _job(subject, f"polishing copies of {free.length[index]} nodes", copies)
+    yield _job(subject, f"copies, {free.length[index]} nodes", copies)
 
 
 def _job(subject: Subject, part: str, population: Program) -> Job:
