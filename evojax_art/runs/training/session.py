@@ -37,6 +37,7 @@ from evojax_art.runs.training.photographs import Photographs, read_photographs
 from evojax_art.runs.training.training import Training, TrainingConfig, restore, save
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import write_text
+from evojax_art.runtime.plan import current_plan
 from evojax_art.search.variation import GrowthConfig, grow
 
 NOISE = 0.1  # standard deviation at which steadiness is reported
@@ -138,7 +139,7 @@ def _finish(
         **judge_report(load_net(config.net, path), test),
         "temperature": round(float(net.temperature[...]), 4),
         "seconds": round(_seconds(out)),
-        "device": jax.devices()[0].device_kind,
+        "device": current_plan().device_kind,
         "jax": jax.__version__,
         "python": platform.python_version(),
         "epochs": config.epochs,
