@@ -319,7 +319,7 @@ def test_nets_lists_networks_and_tells_about_one(capsys):
     assert "unseen judge of what evolves for it: cifar100_judge" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["evolve", "render", "movie", "nets", "benchmark"])
+@pytest.mark.parametrize("command", ["evolve", "render", "movie", "dream", "polish", "nets", "benchmark"])
 def test_help_explains_every_setting(command, capsys):
     assert main([command, "--help"]) == 0
     text = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out))

@@ -136,7 +136,7 @@ def test_keys_of_a_run(ledger, start, tiny_weights, tmp_path, monkeypatch):
 
 def test_keys_of_polish(ledger, tiny_net):
     evaluator = Evaluator(tiny_net, (0,), ObjectiveConfig(), RasterConfig(size=8, samples=1))
-    config = PolishConfig(restarts=3, climb=AscentConfig(steps=6, check_every=2))
+    config = PolishConfig(restarts=3, ascent=AscentConfig(steps=6, check_every=2))
     FormulaPolisher(evaluator, config)(parse("( exp ( * x_iy j ) )"), ledger.key(0))
     ledger.check()
 
