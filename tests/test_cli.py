@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evojax_art.artwork.picture import read_png_text, write_png
-from evojax_art.cli.main import main
+from evojax_art.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -319,7 +319,7 @@ def test_nets_lists_networks_and_tells_about_one(capsys):
     assert "unseen judge of what evolves for it: cifar100_judge" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["evolve", "render", "movie", "dream", "polish", "nets", "benchmark"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_explains_every_setting(command, capsys):
     assert main([command, "--help"]) == 0
     text = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out))

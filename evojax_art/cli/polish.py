@@ -120,14 +120,14 @@ class _Job(NamedTuple):
         bound: pictures that it reads.
         wanted: what is wanted of it.
         said: what pictures say of that.
-        scene: how it is drawn and judged.
+        raster: how it is drawn and judged.
     """
 
     given: Given
     bound: Bound
     wanted: TargetConfig
     said: Provenance
-    scene: RasterConfig
+    raster: RasterConfig
 
 
 class _Session:
@@ -140,13 +140,13 @@ class _Session:
 
     def job(self, given: Given, bound: Bound) -> _Job:
         """As flags say, else as its picture does; that network and target are there."""
-        scene, default = self._command.raster, RasterConfig()
+        raster, default = self._command.raster, RasterConfig()
         look = asdict(given.look)
-        unsaid = {name for name in look if getattr(scene, name) == getattr(default, name)}
-        scene = replace(scene, **{name: look[name] for name in unsaid})
+        unsaid = {name for name in look if getattr(raster, name) == getattr(default, name)}
+        raster = replace(raster, **{name: look[name] for name in unsaid})
         wanted = recall_target(self._command.target, given.provenance, given.folder)
         self._loaded(wanted)
-        return _Job(given, bound, wanted, provenance_of(wanted), scene)
+        return _Job(given, bound, wanted, provenance_of(wanted), raster)
 
     def all(self, jobs: list[_Job], paths: list[Path]) -> list[Polished]:
         """Polishes and draws; fewer when somebody wants to stop."""
@@ -187,11 +187,11 @@ class _Session:
             return polisher(job.given.expression, key, progress)
 
     def _polisher(self, job: _Job) -> FormulaPolisher:
-        known = (job.wanted, job.scene, job.bound.sources)
+        known = (job.wanted, job.raster, job.bound.sources)
         if known not in self._polishers:
             command, (net, target) = self._command, self._loaded(job.wanted)
             evaluator = Evaluator(
-                net, target, command.objective, job.scene, photographs=job.bound.pyramids
+                net, target, command.objective, job.raster, photographs=job.bound.pyramids
             )
             self._polishers[known] = FormulaPolisher(evaluator, command.polish, job.bound.names)
         return self._polishers[known]
@@ -210,11 +210,11 @@ class _Session:
 
     def _draw(self, job: _Job, result: Polished, path: Path) -> None:
         width, height = self._size
-        bound, formula, look = job.bound, result.best.expression, job.scene.look
+        bound, formula, look = job.bound, result.best.expression, job.raster.look
         raster = Raster(height=height, width=width, samples=2)
         picture = render_picture(formula, look, raster, images=bound.pyramids)
         net, _ = self._loaded(job.wanted)
-        judged = job.scene.raster(net.size)
+        judged = job.raster.raster(net.size)
         provenance = replace(
             job.said,
             formula=str(formula),

@@ -55,7 +55,7 @@ class TargetConfig:
 
     @property
     def words(self) -> str:
-        """The same for people."""
+        """What is wanted, in words."""
         if not self.layer:
             return " ".join(self.target)
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
