@@ -310,7 +310,9 @@ def test_every_config_lives_through_a_tiny_generation(path, tiny_weights, tmp_pa
     assert main(["evolve", *flags]) == 0
     assert "is now called" not in capsys.readouterr().err
     saved = read_config(out / "config.toml", RunConfig)
-    assert replace(saved, out=out) == parse_flags(EvolveCommand, flags, "evolve").run
+    assert saved.batch > 0  # as it was chosen
+    given = parse_flags(EvolveCommand, flags, "evolve").run
+    assert replace(saved, out=out, batch=given.batch) == given
 
 
 def test_what_a_run_writes_can_be_run_again(tiny_weights, tmp_path):
