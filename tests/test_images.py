@@ -27,8 +27,9 @@ from evojax_art.language.photographs import (
 )
 from evojax_art.language.program import decode, encode, to_expressions
 from evojax_art.render.batch import pixel_coordinates
-from evojax_art.render.large import Chunks, render_bands, to_bytes
+from evojax_art.render.large import render_bands, to_bytes
 from evojax_art.render.look import Look, Raster
+from evojax_art.render.pixels import Chunks
 from evojax_art.runtime.errors import InputError
 from evojax_art.search import variation
 from evojax_art.search.variation import GrowthConfig, VariationConfig

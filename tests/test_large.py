@@ -18,8 +18,9 @@ from evojax_art.language import ops
 from evojax_art.language.formula import parse
 from evojax_art.language.ops import Coordinates
 from evojax_art.render.batch import sample_points
-from evojax_art.render.large import Chunks, render_bands, to_bytes
+from evojax_art.render.large import render_bands, to_bytes
 from evojax_art.render.look import Look, Raster
+from evojax_art.render.pixels import Chunks
 from evojax_art.runtime.errors import InputError
 
 # Even colours with sharp edges, so that few pixels need more than the first samples.
@@ -138,15 +139,15 @@ def test_adaptive_pixels_have_all_samples_or_the_first(jitter):
 def test_adaptive_sampling_draws_less(monkeypatch):
     """Fewer points go through the interpreter, in batches of few sizes."""
     drawn_points = []
-    from evojax_art.render import large
+    from evojax_art.render import pixels
 
-    original = large.render_pixels
+    original = pixels.render_pixels
 
     def counting(tapes, look, raster, columns, *rest):
         drawn_points.append((len(columns), raster.samples))
         return original(tapes, look, raster, columns, *rest)
 
-    monkeypatch.setattr(large, "render_pixels", counting)
+    monkeypatch.setattr(pixels, "render_pixels", counting)
     drawn(samples=8, adaptive=0.05, chunks=Chunks(due_points=1 << 10))
     adaptive = sum(count * samples**2 for count, samples in drawn_points)
     assert adaptive < 0.7 * HEIGHT * WIDTH * 64

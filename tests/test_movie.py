@@ -21,16 +21,8 @@ from evojax_art.language.ops import crunch as crunch_of
 from evojax_art.render import movie as movie_module
 from evojax_art.render.large import render_large
 from evojax_art.render.look import Look, Raster
-from evojax_art.render.movie import (
-    Actor,
-    FrameChunks,
-    MovieConfig,
-    depends_on_z,
-    film,
-    morph,
-    morph_schedule,
-    schedule,
-)
+from evojax_art.render.movie import Actor, FrameChunks, film, morph
+from evojax_art.render.schedule import MovieConfig, depends_on_z, morph_schedule, schedule
 from evojax_art.runtime.errors import InputError
 
 MOVING = "( exp ( * x_iy_jx_ky j ) )"
@@ -322,7 +314,7 @@ def test_folder_holds_numbered_frames_with_their_text(tmp_path):
     for number, (path, expected) in enumerate(zip(sorted(folder.iterdir()), frames(), strict=True)):
         with Image.open(path) as image:
             np.testing.assert_array_equal(np.asarray(image), expected)
-        assert read_png_text(path) == {"a": "1", "fps": "5", "z": str(number / 2)}
+        assert read_png_text(path) == {"z": str(number / 2)}
     usual = tmp_path / "usual"
     usual.mkdir()
     assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)

@@ -13,8 +13,9 @@ from evojax_art.language.formula import parse
 from evojax_art.language.ops import Coordinates
 from evojax_art.language.program import encode
 from evojax_art.render.batch import render_population, smooth_plus
-from evojax_art.render.large import Chunks, render_picture, to_bytes
+from evojax_art.render.large import render_picture, to_bytes
 from evojax_art.render.look import Look, Raster
+from evojax_art.render.pixels import Chunks
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.variation import GrowthConfig, grow
 

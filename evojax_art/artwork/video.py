@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from evojax_art.artwork.picture import write_png
-from evojax_art.render.movie import check_fps
+from evojax_art.render.schedule import check_fps
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import check_writable, written_whole
 
@@ -80,7 +80,7 @@ def write_video(
     *,
     fps: float = 25,
     text: Mapping[str, object] | None = None,
-    frame_text_fn: Callable[[int], Mapping[str, object]] = lambda number: {},
+    frame_text_fn: Callable[[int], Mapping[str, object]] | None = None,
 ) -> None:
     """Writes frames as they come; an existing file is replaced once all are there.
 
@@ -92,8 +92,8 @@ def write_video(
         fps: frames per second; in a GIF each lasts a whole number of hundredths of a second, chosen
             so that the clip as a whole keeps time. Nothing to a folder.
         text: what is said of the picture, `formula` the key that matters.
-        frame_text_fn: from a frame's number, 0 the first, what is said of it besides, or instead of
-            what `text` says; only the PNGs of a folder have a place for it.
+        frame_text_fn: from a frame's number, 0 the first, what its PNG in a folder says in place of
+            `text` and fps.
 
     Raises:
         InputError: as `check_video`, or a disk that is full.
@@ -101,7 +101,7 @@ def write_video(
     """
     kind, said, checked = _kind(path), dict(text or {}), _same_size(frames)
     if kind == "folder":
-        _write_folder(path, checked, lambda number: {**said, "fps": fps, **frame_text_fn(number)})
+        _write_folder(path, checked, frame_text_fn or (lambda number: {**said, "fps": fps}))
     else:
         (_write_mp4 if kind == "mp4" else _write_gif)(path, checked, fps, said)
 

@@ -27,7 +27,8 @@ from evojax_art.cli.video import usual_kind
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.ops import Crunch
 from evojax_art.render.look import Raster
-from evojax_art.render.movie import Actor, MovieConfig, depends_on_z, film, morph
+from evojax_art.render.movie import Actor, film, morph
+from evojax_art.render.schedule import MovieConfig, depends_on_z
 from evojax_art.runtime.cache import keep_compiled
 from evojax_art.runtime.tables import POSITIONAL, REPEATABLE
 

@@ -219,6 +219,7 @@ class _Session:
             job.said,
             formula=str(formula),
             photographs=bound.read_by(formula),
+            parents=(job.given.provenance.id,) if job.given.provenance.id else (),
             polished_from=str(result.start.expression),
             score=result.best.score,
             value=result.best.value,

@@ -112,9 +112,9 @@ class PixelsOutcome(NamedTuple):
         picture: RGB in [0, 1].
         start_value: the target's value of the picture as it was.
         value: and as it is, never lower.
-        start_score: the target's score likewise.
-        score: likewise.
-        start_noise: the 2015 measure likewise.
+        start_score: the target's score of the picture as it was.
+        score: and as it is.
+        start_noise: the 2015 measure of the picture as it was.
         noise: below the gate, or no more than the start's.
         compile_seconds: tracing and compiling.
         seconds: everything else.

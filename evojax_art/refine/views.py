@@ -24,7 +24,7 @@ def octave_sizes(
 
     Args:
         height: of the picture.
-        width: likewise.
+        width: of the picture.
         count: how many there are at most.
         scale: each one's size over that of the one before.
         least: pixels of their shorter sides; only the picture's own may have fewer.
