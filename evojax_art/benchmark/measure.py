@@ -99,7 +99,7 @@ class Measurement:
 
     Attributes:
         formulas: of the measured batches.
-        node_pixels: likewise; None where nothing is interpreted.
+        node_pixels: of the measured batches; None where nothing is interpreted.
         seconds: of one run over them, median.
         all_seconds: every run.
         compile_seconds: tracing, lowering and compiling, for one batch.

@@ -245,7 +245,7 @@ class Simd:
         return self._log_of(t, self._fma(n, self._splat(math.log(2)), rest))
 
     def log2(self, t: Vector) -> Vector:
-        """Likewise."""
+        """To the base 2, for t that is not negative; denormals count as zero."""
         n, rest = self._logarithms(t)
         return self._log_of(t, self._fma(rest, self._splat(1 / math.log(2)), n))
 

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -50,20 +51,16 @@ def run_all(
     """
     threads = threads or pool()
     futures = [threads.submit(task_fn, piece) for piece in pieces]
-    until, interrupt = FIRST_EXCEPTION, None
-    while not all(future.done() for future in futures):
-        try:
-            wait(futures, return_when=until)
-        except BaseException as error:  # XLA may run on the main thread, where Ctrl-C arrives
-            interrupt = error
-        until = ALL_COMPLETED
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:  # of a call; or Ctrl-C, where XLA runs on the main thread
         for future in futures:
             future.cancel()  # those that have not started
-    if interrupt is not None:
-        raise interrupt
-    for future in futures:
-        if not future.cancelled():
-            future.result()
+        while not all(future.done() for future in futures):
+            with suppress(KeyboardInterrupt):  # one is on its way already
+                wait(futures)
+        raise
 
 
 def bounds(count: int, parts: int) -> list[int]:
