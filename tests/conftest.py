@@ -8,8 +8,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # test processe
 import hypothesis
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+import typechecking  # noqa: F401  # before the package
 from flax import nnx
 from safetensors.numpy import save_file
 
@@ -78,6 +80,14 @@ def optimised():
     jax.config.update(QUICKLY, False)
     yield
     jax.config.update(QUICKLY, before)
+
+
+@pytest.fixture
+def unchecked():
+    """As users call the package, without a type checker: what is wrong it has to refuse itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _folder(name: str) -> Path:

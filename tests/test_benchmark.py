@@ -141,8 +141,7 @@ def test_sweeps_say_how_time_grows(figures):
 
 
 def test_sweep_of_the_length_fills_the_programs():
-    subject = SimpleNamespace(key=jax.random.key(0), count=32)
-    programs = sweeps.full_programs(subject, 24)
+    programs = sweeps.full_programs(jax.random.key(0), 32, 24)
     assert set(np.asarray(programs.length)) == {24}
     assert jax.jit(jax.vmap(is_valid))(programs).all()
 

@@ -30,10 +30,11 @@ def _no_extras(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("_no_extras")
 def test_movies_are_gifs_without_an_ffmpeg_and_say_so(capsys):
     assert main(["movie", MOVING, *QUICK]) == 0
-    assert capsys.readouterr() == (
-        "movie.gif\n",
+    printed = capsys.readouterr()
+    assert printed.out == "movie.gif\n"
+    assert printed.err.strip() == (
         "movie: no ffmpeg that can write H.264 (there is none on the PATH): a GIF instead; "
-        "see evojax-art[video]\n",
+        "see evojax-art[video]"
     )
     with Image.open("movie.gif") as movie:
         assert movie.size == (8, 8)

@@ -344,6 +344,7 @@ def test_interruption_leaves_what_was_there(tmp_path):
     assert (tmp_path / "a.mp4").read_text() == "before"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_frames_must_fit_together(tmp_path):
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "a.gif", [])

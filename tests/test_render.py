@@ -229,6 +229,7 @@ def test_golden_pictures():
         assert "\n".join(lines) == GOLDEN[formula].strip("\n"), formula
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -244,6 +245,7 @@ def test_wrong_settings_are_named(settings, message):
         ea.render(encode(["x"]), **settings)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_settings_of_evaluate_and_render_large():
     with pytest.raises(InputError, match="height must be"):
         ea.evaluate(encode(["x"]), height=0)
@@ -255,6 +257,7 @@ def test_wrong_settings_of_evaluate_and_render_large():
         ea.render_large("( exp )", 4, 4)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_render_large_refuses_an_unknown_crunch():
     with pytest.raises(InputError, match="unknown crunch"):
         ea.render_large("x", 4, 4, crunch="1996")

@@ -12,7 +12,7 @@ _MARGIN = 8
 
 
 def contact_sheet(
-    pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     captions: Sequence[str],
     *,
     cell: int = 192,

@@ -12,6 +12,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+from jaxtyping import Array, Key
 
 from evojax_art.benchmark.machine import available_bytes
 from evojax_art.benchmark.measure import Job, measure
@@ -140,7 +141,7 @@ def plans(
     if "length" in values:
 
         def filled(length: int) -> Job:
-            return _rendering_job(subject, full_programs(subject, length), subject.size)
+            return _rendering_job(subject, full_programs(subject.key, subject.count, length), subject.size)
 
         yield _plan("length", values["length"], filled, float)
 
@@ -192,10 +193,10 @@ def growth_of(axis: Axis, points: list[Point]) -> Growth | None:
     return Growth(start=start.value, to=end.value, ratio=ratio)
 
 
-def full_programs(subject: Subject, length: int) -> Program:
-    """Random formulas of as many nodes as fit `length`, as many as the subject has, at most 256."""
+def full_programs(key: Key[Array, ""], count: int, length: int) -> Program:
+    """`count` random formulas, 256 at most, of as many nodes as fit `length`."""
     growth = GrowthConfig(max_depth=31, binary=0.5, unary=0.5)  # no leaf before there is no room
-    keys = jax.random.split(subject.key, min(256, subject.count))
+    keys = jax.random.split(key, min(256, count))
     return jax.jit(jax.vmap(lambda key: grow(key, length, growth)))(keys)
 
 

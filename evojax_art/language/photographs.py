@@ -25,15 +25,14 @@ Coordinates that are no numbers count as 0, infinite ones lie beyond the edge; w
 no number, it is the last level. So a leaf is always finite.
 
 A leaf's value has one definition, `sample` and `spacing`, in any array namespace. What they ask of
-a picture are the first methods of `Pyramid`: native code has its own
-(`interpreter.cpu.photographs`).
+a picture is `Texels`: native code has its own (`interpreter.cpu.photographs`).
 """
 
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +43,39 @@ from PIL import Image, ImageOps
 from evojax_art.language.ops import Coordinates, Op, Quaternion, uncrunch
 from evojax_art.runtime.errors import InputError
 
+AnyArray = Any  # of NumPy, of JAX, or to be written by native code
 _MOST_PIXELS = 1 << 26
 _FORMATS = {"PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF"}
 _SIDE, _CORNER = 1 / 2, 2**-1.414  # of the original's kernel, whose middle is 1
 _LEAST_SHARE = 1 / 256  # of a coarser level, to be worth reading
 _DARKEST = 1e-13  # below it a colour counts as 0, whose uncrunch is -30
+
+
+@runtime_checkable
+class Texels(Protocol):
+    """What is asked of a picture; `level` and `place` are whole numbers, one or an array."""
+
+    @property
+    def scale(self) -> AnyArray:
+        """Pixels per unit of x and y."""
+        ...
+
+    @property
+    def last(self) -> AnyArray:
+        """The coarsest level."""
+        ...
+
+    def shape(self, level: Any) -> tuple[Any, Any]:
+        """Height and width of levels."""
+        ...
+
+    def start(self, level: Any) -> Any:
+        """The first texel of levels."""
+        ...
+
+    def texel(self, place: Any) -> Sequence[Any]:
+        """RGB at places."""
+        ...
 
 
 class Pyramid(NamedTuple):
@@ -137,7 +164,7 @@ def softened(picture: Float[Array, "h w 3"] | np.ndarray) -> Any:
 def leaf_value(
     xp,
     op: Op,
-    images: Sequence[Pyramid],
+    images: Sequence[Texels],
     at: Coordinates,
     unwrapped: Coordinates,
     samples: int,
@@ -157,7 +184,7 @@ def leaf_value(
     return sample(xp, images[op.image], at, spacing(xp, unwrapped, samples))
 
 
-def spacing(xp, at: Coordinates, samples: int = 1) -> Array:
+def spacing(xp, at: Coordinates, samples: Any = 1) -> AnyArray:
     """How far apart points lie, in units of x; see the module's docstring.
 
     Of an odd number of points the last one has its neighbour's.
@@ -167,7 +194,7 @@ def spacing(xp, at: Coordinates, samples: int = 1) -> Array:
     return xp.sqrt((across * across + down * down) / samples)
 
 
-def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
+def sample(xp, image: Texels, at: Coordinates, spacing: AnyArray) -> Quaternion:
     """A picture's value.
 
     Args:
@@ -188,7 +215,7 @@ def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
     share = xp.where(share < _LEAST_SHARE, xp.zeros_like(share), share)
     where_due = getattr(xp, "where_due", lambda due, fn, value: fn(value))
 
-    def blended(finer: tuple[Array, ...]) -> tuple[Array, ...]:
+    def blended(finer: tuple[AnyArray, ...]) -> tuple[AnyArray, ...]:
         coarser = _bilinear(xp, image, xp.minimum(level + 1, image.last), column, row)
         return tuple(a + (b - a) * share for a, b in zip(finer, coarser, strict=True))
 
@@ -197,7 +224,7 @@ def sample(xp, image: Pyramid, at: Coordinates, spacing: Array) -> Quaternion:
     return Quaternion(xp.ones_like(x), *values)
 
 
-def _bilinear(xp, image: Pyramid, level: Array, column: Array, row: Array) -> tuple[Array, ...]:
+def _bilinear(xp, image: Texels, level: AnyArray, column: AnyArray, row: AnyArray) -> tuple[AnyArray, ...]:
     """RGB at a pixel's place, as a level has it."""
     size = 2.0**level
     level = level.astype(np.int32)
@@ -208,7 +235,7 @@ def _bilinear(xp, image: Pyramid, level: Array, column: Array, row: Array) -> tu
     across, down = column - left, row - top
     right, bottom = xp.minimum(left + 1, width - 1), xp.minimum(top + 1, height - 1)
 
-    def texel(row: Array, column: Array) -> tuple[Array, ...]:
+    def texel(row: AnyArray, column: AnyArray) -> Sequence[AnyArray]:
         place = image.start(level) + row.astype(np.int32) * width + column.astype(np.int32)
         return image.texel(place)
 
@@ -216,7 +243,7 @@ def _bilinear(xp, image: Pyramid, level: Array, column: Array, row: Array) -> tu
     return tuple(_mixed(channel, across, down) for channel in zip(*corners, strict=True))
 
 
-def _mixed(corners: Sequence[Array], across: Array, down: Array) -> Array:
+def _mixed(corners: Sequence[AnyArray], across: AnyArray, down: AnyArray) -> AnyArray:
     a, b, c, d = corners
     above, below = a + (b - a) * across, c + (d - c) * across
     return above + (below - above) * down
@@ -229,7 +256,7 @@ def _four_sums(xp, field: Any) -> Any:
     return even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels).sum(axis=(1, 3))
 
 
-def _to_neighbour(xp, t: Array) -> Array:
+def _to_neighbour(xp, t: AnyArray) -> AnyArray:
     """From each point of a pair to the other."""
     count = t.shape[-1]
     if count == 1:
@@ -241,7 +268,7 @@ def _to_neighbour(xp, t: Array) -> Array:
     return neighbour - t
 
 
-def _still(t: Array) -> Array:
+def _still(t: AnyArray) -> AnyArray:
     return jax.lax.stop_gradient(t) if isinstance(t, jax.Array) else t
 
 

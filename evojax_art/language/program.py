@@ -199,7 +199,7 @@ def is_valid(program: Program) -> Bool[Array, ""]:
     )
 
 
-def take(population: T, index: Int[Array, "..."] | np.ndarray) -> T:
+def take(population: T, index: int | Int[Array | np.ndarray, "..."]) -> T:
     """The individuals at `index`: an integer, or an array of them; of any tree of arrays."""
     return jax.tree.map(lambda field: field[index], population)
 

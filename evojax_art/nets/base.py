@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.runtime.errors import InputError
+
+Pictures = Float[Array | np.ndarray, "P H W 3"]  # RGB in [0, 1]
 
 
 class Network(nnx.Module):
@@ -35,9 +38,7 @@ class Network(nnx.Module):
         """Every stage's output, of preprocessed pictures of any size that it can take, in order."""
         raise NotImplementedError
 
-    def preprocess(
-        self, images: Float[Array, "P H W 3"], *, resize: bool = True
-    ) -> Float[Array, "P S S 3"]:
+    def preprocess(self, images: Pictures, *, resize: bool = True) -> Float[Array, "P h w 3"]:
         """Pictures in [0, 1] as the network takes them, in `dtype`.
 
         Args:
@@ -59,7 +60,7 @@ class Network(nnx.Module):
         x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         return x.astype(self.dtype)
 
-    def features(self, images: Float[Array, "P H W 3"], *, resize: bool = True) -> dict[str, Array]:
+    def features(self, images: Pictures, *, resize: bool = True) -> dict[str, Array]:
         """Every stage's output, in order, in `dtype`, of pictures in [0, 1] of any size.
 
         Args:
@@ -93,16 +94,16 @@ class Classifier(Network):
         """Names that stand for several classes, and their indices."""
         return self.vocabulary.groups
 
-    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
         """Logits of preprocessed pictures, in `dtype`."""
         raise NotImplementedError
 
-    def logits(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
+    def logits(self, images: Pictures) -> Float[Array, "P K"]:
         """Logits, float32, of pictures in [0, 1] of any size and aspect ratio."""
         logits = self.logits_from_input(self.preprocess(images))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
-    def probabilities(self, images: Float[Array, "P H W 3"]) -> Float[Array, "P K"]:
+    def probabilities(self, images: Pictures) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
         return _probabilities(self, images)
 

@@ -115,7 +115,7 @@ class CifarClassifier(Classifier):
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return outputs | {"logits": logits / self.temperature[...]}
 
-    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
         """Calibrated logits of preprocessed pictures; the head averages whatever their size."""
         return self.activations(x)["logits"]
 

@@ -79,11 +79,11 @@ class SqueezeNet(Classifier):
         )
         self.head = nnx.Linear(512, len(self.vocabulary), dtype=dtype, rngs=rngs)
 
-    def logits_from_input(self, x: Float[Array, "P S S 3"]) -> Float[Array, "P K"]:
+    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
         """Logits of preprocessed pictures; sizes other than 224 work, the head averages."""
         return self.activations(x)["logits"]
 
-    def activations(self, x: Float[Array, "P S S 3"]) -> dict[str, Array]:
+    def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
         """Every stage's output, `features.2` to `features.12` as torchvision counts, and logits."""
         outputs = {}
         x = jax.nn.relu(self.stem(x))

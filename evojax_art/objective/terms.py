@@ -13,7 +13,7 @@ What a network is asked for is a *target*, classes or a layer; `TargetTerm` make
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float
 
@@ -52,6 +52,7 @@ class Measure(NamedTuple):
     score: Float[Array, "P"]
 
 
+@runtime_checkable
 class Target(Protocol):
     """What is wanted of a network. Holds names and pictures, not weights."""
 

@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from evojax_art.runtime.plan import Plan, current_plan
 
 GATE_WEIGHT = 0.2
 _STEP = 0.25  # 1 / (2 * number of axes): the largest step for which the iteration converges
+Pictures = Float[Array | np.ndarray, "P H W C"]
+Planes = Float[Array | np.ndarray, "P C H W"]
 
 
 def tv_noise(
-    images: Float[Array, "P H W C"],
+    images: Pictures,
     needed: Bool[Array, "P"] | None = None,
     plan: Plan | None = None,
 ) -> Float[Array, "P"]:
@@ -48,9 +51,9 @@ def tv_noise(
 
 
 def denoise_tv_chambolle(
-    images: Float[Array, "P H W C"],
-    weight: float = 0.1,
-    eps: float = 2e-4,
+    images: Pictures,
+    weight: float | Array = 0.1,
+    eps: float | Array = 2e-4,
     max_num_iter: int | Array = 200,
     *,
     plan: Plan | None = None,
@@ -85,7 +88,7 @@ def _denoised(images, weight, eps, max_num_iter, plan: Plan) -> Float[Array, "P 
     return denoised.reshape(planes.shape).transpose(0, 2, 3, 1)
 
 
-def total_variation(images: Float[Array, "P H W C"]) -> Float[Array, "P"]:
+def total_variation(images: Pictures) -> Float[Array, "P"]:
     """Mean length of the colour gradient from pixel to pixel, in [0, sqrt(2)]; differentiable.
 
     A smooth cousin of the noise measure, and far cheaper: no iteration. The length is that of one
@@ -108,7 +111,7 @@ class _State(NamedTuple):
 
 
 def _denoise(
-    planes: Float[Array, "P C H W"],
+    planes: Planes,
     weight: float | Array,
     eps: float | Array,
     max_num_iter: int | Array,
@@ -153,13 +156,13 @@ def _denoise(
     return planes + state.last
 
 
-def _plane_sums(planes: Float[Array, "P C H W"]) -> Float[Array, "P C"]:
+def _plane_sums(planes: Planes) -> Float[Array, "P C"]:
     """Sums by products with ones, which add up in blocks; a plain float32 sum loses two digits."""
     ones = [jnp.ones(size, planes.dtype) for size in planes.shape[2:]]
     return jnp.einsum("pchw,w,h->pc", planes, ones[1], ones[0], precision="highest")
 
 
-def _gradient(planes: Float[Array, "P C H W"]):
+def _gradient(planes: Planes):
     """Forward differences downwards and to the right; 0 in the last row and column."""
     down = jnp.pad(planes[:, :, 1:] - planes[:, :, :-1], ((0, 0), (0, 0), (0, 1), (0, 0)))
     right = jnp.pad(planes[..., 1:] - planes[..., :-1], ((0, 0), (0, 0), (0, 0), (0, 1)))

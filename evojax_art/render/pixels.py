@@ -189,7 +189,7 @@ def _due(
     seen: Float[Array, "R W 4"],
     rows_inside: Bool[Array, "R"],
     columns_inside: Bool[Array, "W"],
-    threshold: float,
+    threshold: float | Float[Array, ""],
 ) -> Bool[Array, "R-2 W-2"]:
     """Which pixels, of all but the outermost, need more samples."""
     colours, span = seen[..., :3], seen[..., 3]

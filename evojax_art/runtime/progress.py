@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.live import Live
@@ -51,6 +51,7 @@ class StatusLine:
             self._printed = time.monotonic()
 
 
+@runtime_checkable
 class Flag(Protocol):
     """Set once somebody wants to stop."""
 

@@ -19,7 +19,7 @@ offspring of that one. Whoever calls `tell` fills it in.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ class Survivors(NamedTuple):
     birth: Int[Array, "P 2"]
 
 
+@runtime_checkable
 class Algorithm(Protocol):
     """See the module's docstring.
 

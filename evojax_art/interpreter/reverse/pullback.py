@@ -143,7 +143,7 @@ class Recorder:
         """See the module's docstring for equal operands."""
         return self._chosen(self.xp.maximum(_plain(s), _plain(t)), s, t)
 
-    def clip(self, t: Recorded, least: float, most: float) -> Any:
+    def clip(self, t: Recorded, least: Any, most: Any) -> Any:
         """The cotangent passes inside the range and at its ends."""
         xp, inside = self.xp, (t.value >= least) & (t.value <= most)
         value = xp.clip(t.value, least, most)
