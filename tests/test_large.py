@@ -271,6 +271,7 @@ def written(path, parts) -> None:
             write_fn(rows)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "rows",
     [

@@ -141,7 +141,8 @@ def plans(
     if "length" in values:
 
         def filled(length: int) -> Job:
-            return _rendering_job(subject, full_programs(subject.key, subject.count, length), subject.size)
+            programs = full_programs(subject.key, subject.count, length)
+            return _rendering_job(subject, programs, subject.size)
 
         yield _plan("length", values["length"], filled, float)
 

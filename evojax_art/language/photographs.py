@@ -224,7 +224,9 @@ def sample(xp, image: Texels, at: Coordinates, spacing: AnyArray) -> Quaternion:
     return Quaternion(xp.ones_like(x), *values)
 
 
-def _bilinear(xp, image: Texels, level: AnyArray, column: AnyArray, row: AnyArray) -> tuple[AnyArray, ...]:
+def _bilinear(
+    xp, image: Texels, level: AnyArray, column: AnyArray, row: AnyArray
+) -> tuple[AnyArray, ...]:
     """RGB at a pixel's place, as a level has it."""
     size = 2.0**level
     level = level.astype(np.int32)

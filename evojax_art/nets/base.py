@@ -48,16 +48,17 @@ class Network(nnx.Module):
         Raises:
             InputError: pictures that are not resized, of a size that the network cannot take.
         """
-        height, width = images.shape[1:3]
+        pictures = jnp.asarray(images)
+        height, width = pictures.shape[1:3]
         if not resize and (height % self.multiple or width % self.multiple):
             raise InputError(
                 f"the network's layers take pictures whose sides are multiples of {self.multiple}, "
                 f"got {width}x{height}"
             )
         if resize and (height, width) != (self.size, self.size):
-            shape = (images.shape[0], self.size, self.size, 3)
-            images = jax.image.resize(images, shape, "bilinear", antialias=True)
-        x = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+            shape = (pictures.shape[0], self.size, self.size, 3)
+            pictures = jax.image.resize(pictures, shape, "bilinear", antialias=True)
+        x = (pictures - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         return x.astype(self.dtype)
 
     def features(self, images: Pictures, *, resize: bool = True) -> dict[str, Array]:
@@ -105,7 +106,7 @@ class Classifier(Network):
 
     def probabilities(self, images: Pictures) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
-        return _probabilities(self, images)
+        return _probabilities(self, jnp.asarray(images))
 
 
 @nnx.jit

@@ -17,7 +17,6 @@ from evojax_art.runtime.plan import Plan, current_plan
 GATE_WEIGHT = 0.2
 _STEP = 0.25  # 1 / (2 * number of axes): the largest step for which the iteration converges
 Pictures = Float[Array | np.ndarray, "P H W C"]
-Planes = Float[Array | np.ndarray, "P C H W"]
 
 
 def tv_noise(
@@ -94,7 +93,7 @@ def total_variation(images: Pictures) -> Float[Array, "P"]:
     A smooth cousin of the noise measure, and far cheaper: no iteration. The length is that of one
     channel's gradient; a small constant under the root keeps its derivative finite on flat areas.
     """
-    down, right = _gradient(images.transpose(0, 3, 1, 2))
+    down, right = _gradient(jnp.asarray(images).transpose(0, 3, 1, 2))
     return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-12), axis=(1, 2, 3))
 
 
@@ -111,7 +110,7 @@ class _State(NamedTuple):
 
 
 def _denoise(
-    planes: Planes,
+    planes: Float[Array, "P C H W"],
     weight: float | Array,
     eps: float | Array,
     max_num_iter: int | Array,
@@ -156,13 +155,13 @@ def _denoise(
     return planes + state.last
 
 
-def _plane_sums(planes: Planes) -> Float[Array, "P C"]:
+def _plane_sums(planes: Float[Array, "P C H W"]) -> Float[Array, "P C"]:
     """Sums by products with ones, which add up in blocks; a plain float32 sum loses two digits."""
     ones = [jnp.ones(size, planes.dtype) for size in planes.shape[2:]]
     return jnp.einsum("pchw,w,h->pc", planes, ones[1], ones[0], precision="highest")
 
 
-def _gradient(planes: Planes):
+def _gradient(planes: Float[Array, "P C H W"]):
     """Forward differences downwards and to the right; 0 in the last row and column."""
     down = jnp.pad(planes[:, :, 1:] - planes[:, :, :-1], ((0, 0), (0, 0), (0, 1), (0, 0)))
     right = jnp.pad(planes[..., 1:] - planes[..., :-1], ((0, 0), (0, 0), (0, 0), (0, 1)))

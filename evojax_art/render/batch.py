@@ -274,10 +274,7 @@ def pixel_coordinates(
 
 
 def sample_points(
-    columns: Int[Array | np.ndarray, "T 1 D"],
-    rows: Int[Array | np.ndarray, "T 1 D"],
-    samples: int,
-    jitter: bool = False,
+    columns: Int[Array, "T 1 D"], rows: Int[Array, "T 1 D"], samples: int, jitter: bool = False
 ) -> tuple[Float[Array, "T SD"], Float[Array, "T SD"]]:
     """Column and row, in half pixels, of every sample of some pixels: first samples first.
 
