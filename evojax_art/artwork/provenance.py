@@ -199,7 +199,7 @@ def read_provenance(path: Path) -> Provenance:
         return Provenance.from_text(read_png_text(path))
     except InputError as error:
         message = str(error)
-        raise error if message.startswith(str(path)) else InputError(f"{path}: {message}") from None
+        raise error if str(path) in message else InputError(f"{path}: {message}") from None
 
 
 @cache

@@ -38,7 +38,7 @@ def evolve(flags: list[str]) -> None:
     unseen = lookup(config.target.net).unseen
     opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %"
     print(
-        f"best: {outcome.target.text(best.score)} {config.target.words}"
+        f"best: {outcome.target.text(best.score)} {outcome.target.name}"
         f"{'' if math.isnan(best.unseen) else opinion}; noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"

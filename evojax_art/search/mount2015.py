@@ -55,7 +55,7 @@ class Mount2015:
     """The 2015 experiment and its settings; the defaults are those of the logged run.
 
     Attributes:
-        rule: "log" or "code", see above.
+        rule: "log", as the run of June 2015 went, or "code", as published later.
         slots: size of the population.
         batch: children per generation.
         fresh: share of children that are fresh.

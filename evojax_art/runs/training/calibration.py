@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Integer, Key
 
 from evojax_art.nets.base import Classifier
 from evojax_art.runs.training.photographs import Photographs
@@ -46,13 +46,13 @@ def photograph_logits(
     )
 
 
-def accuracy(logits: Float[Array, "N K"], labels: UInt8[np.ndarray, "N"]) -> float:
+def accuracy(logits: Float[Array, "N K"], labels: Integer[Array | np.ndarray, "N"]) -> float:
     """Share of rows whose largest logit is the right one."""
     return float(jnp.mean(jnp.argmax(logits, axis=-1) == jnp.asarray(labels)))
 
 
 def calibration_error(
-    logits: Float[Array, "N K"], labels: UInt8[np.ndarray, "N"], num_bins: int = 15
+    logits: Float[Array, "N K"], labels: Integer[Array | np.ndarray, "N"], num_bins: int = 15
 ) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599), in [0, 1].
 
@@ -67,7 +67,9 @@ def calibration_error(
     return float(np.abs(gaps).sum() / len(sure))
 
 
-def best_temperature(logits: Float[Array, "N K"], labels: UInt8[np.ndarray, "N"]) -> float:
+def best_temperature(
+    logits: Float[Array, "N K"], labels: Integer[Array | np.ndarray, "N"]
+) -> float:
     """What to divide logits by so that their cross-entropy is least, 0.25 to 4."""
     rows = jnp.arange(len(labels)), jnp.asarray(labels)
 
