@@ -159,7 +159,9 @@ def test_who_is_not_valid_never_wins():
     state = jitted_init(algorithm, jax.random.key(0), 8, None)
     appearance = jnp.eye(3, APPEARANCE)
     evaluation = evaluation_of(1.0, 9.0, 2.0, valid=[True, False, True], appearance=appearance)
-    state = jax.jit(algorithm.tell)(None, state, offspring_of("x", "y", "i"), evaluation)
+    state = jax.jit(algorithm.tell)(
+        jax.random.key(1), state, offspring_of("x", "y", "i"), evaluation
+    )
     assert decode(state.held.programs)[:2] == ["i", "x"]
     assert state.held.fitness.tolist() == [2.0, 1.0, -np.inf]
 

@@ -143,7 +143,7 @@ def test_renders_are_as_specified(samples, cat, astronaut):
     drawn = np.asarray(ea.render(encode(texts), height, width, samples=samples, images=pictures))
     rows, columns = np.mgrid[:height, :width].reshape(2, 1, 1, -1)
     raster = Raster(height=height, width=width, samples=samples)
-    at = pixel_coordinates(columns, rows, jnp.float32(0), raster)
+    at = pixel_coordinates(jnp.asarray(columns), jnp.asarray(rows), jnp.float32(0), raster)
     at = Coordinates(*(np.asarray(t, float)[0] for t in at))
     for text, picture in zip(texts, drawn, strict=True):
         value = reference.evaluate(parse(text), at, pictures, samples**2)

@@ -231,7 +231,7 @@ def _parsed(
 def _look(text: Mapping[str, str]) -> Look | None:
     found: dict[str, Any] = {}
     z = _parsed(text, ("z",), float).get("z", math.nan)
-    if math.isfinite(z):
+    if abs(z) < 1e38:  # a float32
         found["z"] = z
     if text.get("crunch") in ("sigmoid", "1995"):
         found["crunch"] = text["crunch"]

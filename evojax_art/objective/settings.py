@@ -38,7 +38,7 @@ class ObjectiveConfig:
 
     def __post_init__(self):
         for name in ("near", "noise_gate"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
 
 

@@ -4,7 +4,6 @@
 `Raster` belongs to a picture. All that draws takes one of each.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float
 from evojax_art.language.ops import Crunch
 from evojax_art.runtime.errors import InputError
 
+_LARGEST_Z = 3.4e38  # which float32 can hold
 _MOST_SAMPLES = 64  # squared; more would take memory without bound
 
 Crop = tuple[int, int, int, int]  # left, top, width and height, pixels
@@ -42,7 +42,7 @@ class Look:
         if self.crunch not in get_args(Crunch):
             kinds = ", ".join(get_args(Crunch))
             raise InputError(f"unknown crunch {self.crunch!r}; there are {kinds}")
-        if isinstance(self.z, float) and not math.isfinite(self.z):
+        if isinstance(self.z, float) and not abs(self.z) <= _LARGEST_Z:
             raise InputError(f"z must be finite, got {self.z}")
 
 

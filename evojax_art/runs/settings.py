@@ -77,7 +77,7 @@ class RunConfig:
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
         for name in ("minutes", "batch", "record_step"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
