@@ -40,7 +40,12 @@ def test_a_class_is_climbed_within_the_gate(net):
     crab = net.classes.index("crab")
     start, told = photograph("cat", 64), []
     outcome = polish_pixels(
-        start, net, ClassTarget(net, (crab,)), QUICK, jax.random.key(0), lambda *t: told.append(t)
+        start,
+        net,
+        ClassTarget(net.vocabulary, (crab,)),
+        QUICK,
+        jax.random.key(0),
+        lambda *t: told.append(t),
     )
     before, after = (
         float(net.probabilities(jnp.asarray(picture[None]))[0, crab])
@@ -114,7 +119,9 @@ def test_the_gate_holds_where_steps_are_wild(tiny_net, gate):
     wild = PixelsConfig(
         octaves=1, steps=8, learning_rate=2, smoothness=0.2, tv_weight=0, noise_gate=gate
     )
-    outcome = polish_pixels(start, tiny_net, _Rough(tiny_net, (0,)), wild, jax.random.key(0))
+    outcome = polish_pixels(
+        start, tiny_net, _Rough(tiny_net.vocabulary, (0,)), wild, jax.random.key(0)
+    )
     assert (noise_of(outcome.picture) < 0.02) == (gate > 0)
     assert outcome.value > outcome.start_value
 
@@ -122,7 +129,8 @@ def test_the_gate_holds_where_steps_are_wild(tiny_net, gate):
 class _Rough(ClassTarget):
     """Wants every other column bright."""
 
-    def measure(self, net, images):
+    def measure(self, observed):
+        images = observed.images
         stripes = jnp.mean(
             images * jnp.where(jnp.arange(images.shape[2]) % 2, 1, -1)[:, None], (1, 2, 3)
         )
@@ -131,7 +139,9 @@ class _Rough(ClassTarget):
 
 def test_a_start_beyond_the_gate_ends_within_it(tiny_net):
     static = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
-    outcome = polish_pixels(static, tiny_net, ClassTarget(tiny_net, (0,)), QUICK, jax.random.key(0))
+    outcome = polish_pixels(
+        static, tiny_net, ClassTarget(tiny_net.vocabulary, (0,)), QUICK, jax.random.key(0)
+    )
     assert outcome.start_noise > 0.05 > outcome.noise
     assert outcome.value >= outcome.start_value
 
@@ -139,9 +149,8 @@ def test_a_start_beyond_the_gate_ends_within_it(tiny_net):
 class _Linear(LayerTarget):
     """A layer's plain mean, so that a mean of tiles is that of the whole but for their seams."""
 
-    def measure(self, net, images):
-        layers = net.activations(net.preprocess(images, resize=False))
-        mean = jnp.mean(layers[self.layer], (1, 2, 3))
+    def measure(self, observed):
+        mean = jnp.mean(observed.activations()[self.layer], (1, 2, 3))
         return Measure(mean, mean)
 
 
