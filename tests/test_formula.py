@@ -188,3 +188,9 @@ def test_depth_has_no_limit(levels, before, leaf, behind):
 
 def test_equal_formulas_are_one_set_element():
     assert len({parse("( exp x )"), parse("EXP X"), Expression((Node(BY_NAME["x"]),))}) == 2
+
+
+def test_complaints_hold_nothing_that_a_terminal_obeys():
+    with pytest.raises(FormulaError) as complaint:
+        parse("( exp x )\x1b[2J ( nope\t\x07 )")
+    assert all(letter.isprintable() or letter == "\n" for letter in str(complaint.value))

@@ -14,7 +14,7 @@ from evojax_art.language.formula import parse, to_text
 from evojax_art.language.program import decode, encode, free_constants, take
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.refine.ascent import AscentConfig, Climber, displaced, scattered
+from evojax_art.refine.ascent import Ascent, AscentConfig, displaced, scattered
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
 from evojax_art.refine.drawing import moved, raster_points
 from evojax_art.render.batch import render
@@ -80,15 +80,15 @@ def test_what_cannot_get_better_stays_as_it_was(tiny_net):
 
 def test_copies_behind_the_best_start_again_near_it(tiny_net):
     evaluator = evaluator_of(tiny_net)
-    climber = Climber(evaluator, SHORT)
+    ascent = Ascent(evaluator, SHORT)
     copies = scattered(
         jax.random.key(0), take(free_constants(encode([FORMULA], 32)), jnp.int32(0)), 4, 1.0
     )
     where = evaluator.evaluate(copies, evaluator.params)
     where = where._replace(fitness=jnp.array([0.0, 1.0, 3.0, 2.0]))  # the third is the best
-    state = climber.init(copies, where)
+    state = ascent.init(copies, where)
     state = state._replace(offset=state.offset + 0.5)
-    again = climber.restart(state, where, jax.random.key(1), 0.5)
+    again = ascent.restart(state, where, jax.random.key(1), 0.5)
     start, best = np.asarray(again.start.constant), np.asarray(copies.constant[2])
     np.testing.assert_array_equal(start[0], best)
     reach = 0.3 * (np.linalg.norm(best, axis=-1, keepdims=True) + 0.1)

@@ -11,7 +11,7 @@ from evojax_art.language.ops import CONSTANT
 from evojax_art.language.program import Program, free_constants, take
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState
+from evojax_art.refine.ascent import Ascent, AscentConfig, AscentState
 from evojax_art.render.look import RasterConfig
 
 _TOGETHER = 64  # formulas that climb side by side,
@@ -44,11 +44,11 @@ def _job(subject: Subject, part: str, population: Program) -> Job:
         ObjectiveConfig(tv_weight=1.0),
         RasterConfig(size=subject.size, samples=subject.samples),
     )
-    climber = Climber(evaluator, AscentConfig(steps=_STEPS))
-    state = climber.init(population, jax.jit(evaluator.evaluate)(population, evaluator.params))
-    step_fn = jax.jit(lambda state, params, key: climber.climb(state, params, key, _STEPS, False))
+    ascent = Ascent(evaluator, AscentConfig(steps=_STEPS))
+    state = ascent.init(population, jax.jit(evaluator.evaluate)(population, evaluator.params))
+    step_fn = jax.jit(lambda state, params, key: ascent.advance(state, params, key, _STEPS, False))
 
-    def arguments_fn() -> tuple[ClimbState, object, jax.Array]:
+    def arguments_fn() -> tuple[AscentState, object, jax.Array]:
         return state, evaluator.params, subject.key
 
     count = _STEPS * len(population.length)

@@ -369,7 +369,9 @@ class _StrictReader:
         column = position - start
         # A window of the line, so that a formula of a thousand nodes still shows its caret.
         left = max(0, column - 40)
-        excerpt = line[left : left + 80]
+        # It may be a stranger's, so nothing in it is left that a terminal would obey.
+        window = line[left : left + 80]
+        excerpt = "".join(letter if letter.isprintable() else " " for letter in window)
         caret = " " * (column - left) + "^"
         return FormulaError(
             f"formula, line {line_number}, column {column + 1}: {what}", f"{excerpt}\n{caret}"

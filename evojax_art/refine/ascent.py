@@ -79,7 +79,7 @@ class AscentConfig:
         return jnp.asarray(optax.cosine_decay_schedule(self.learning_rate, self.steps)(step))
 
 
-class ClimbState(NamedTuple):
+class AscentState(NamedTuple):
     """P formulas on their way.
 
     Attributes:
@@ -99,8 +99,8 @@ class ClimbState(NamedTuple):
     step: Int[Array, ""]
 
 
-class Climber:
-    """The functions of a climb, traceable.
+class Ascent:
+    """The functions of an ascent, traceable.
 
     Args:
         evaluator: of the formulas.
@@ -111,10 +111,10 @@ class Climber:
         self._evaluator = evaluator
         self._config = config
 
-    def init(self, population: Program, evaluation: Evaluation) -> ClimbState:
+    def init(self, population: Program, evaluation: Evaluation) -> AscentState:
         """The state before the first step; constants must be free, and evaluated."""
         offset = jnp.zeros_like(population.constant)
-        return ClimbState(
+        return AscentState(
             start=population,
             offset=offset,
             optimizer=jax.vmap(self._config.transform.init)(offset),
@@ -123,9 +123,9 @@ class Climber:
             step=jnp.int32(0),
         )
 
-    def climb(
-        self, state: ClimbState, params: Params, key: Key[Array, ""], num_steps: int, coarse: bool
-    ) -> ClimbState:
+    def advance(
+        self, state: AscentState, params: Params, key: Key[Array, ""], num_steps: int, coarse: bool
+    ) -> AscentState:
         """Some steps; what they led to is kept by `keep_best`.
 
         Args:
@@ -141,7 +141,7 @@ class Climber:
         at = raster_points(raster, look.z)
         advance_fn = self._lbfgs if config.optimizer == "lbfgs" else self._adam
 
-        def step(state: ClimbState, key: Key[Array, ""]):
+        def step(state: AscentState, key: Key[Array, ""]):
             calm = 0.0 if config.optimizer == "lbfgs" else 1 - state.step / config.steps
             spans = (config.shift * calm, config.scale * calm, config.turn * calm)
             here = moved(key, at, state.offset.shape[0], *spans)
@@ -150,7 +150,7 @@ class Climber:
 
         return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
 
-    def keep_best(self, state: ClimbState, evaluation: Evaluation) -> ClimbState:
+    def keep_best(self, state: AscentState, evaluation: Evaluation) -> AscentState:
         """The best so far, given the evaluation of where the formulas are (`displaced`)."""
         candidate = displaced(state.start, state.offset)
         better = evaluation.fitness > state.evaluation.fitness
@@ -159,8 +159,8 @@ class Climber:
         return state._replace(best=best, evaluation=evaluation)
 
     def restart(
-        self, state: ClimbState, evaluation: Evaluation, key: Key[Array, ""], spread: float
-    ) -> ClimbState:
+        self, state: AscentState, evaluation: Evaluation, key: Key[Array, ""], spread: float
+    ) -> AscentState:
         """Copies of one formula that are behind the best seen start again near it (`scattered`).
 
         So polish finds its way where the gradient is blind, past `floor` and from hill to hill.
@@ -191,7 +191,7 @@ class Climber:
         fitness = self._evaluator.smooth_fitness(images, params)
         return jnp.where(jnp.isfinite(fitness), -fitness, _WORST)
 
-    def _adam(self, state: ClimbState, params: Params, raster: Raster, at: Coordinates):
+    def _adam(self, state: AscentState, params: Params, raster: Raster, at: Coordinates):
         def total(offset):
             return jnp.sum(self._losses(state.start, offset, params, raster, at))
 
@@ -200,7 +200,7 @@ class Climber:
         updates, optimizer = jax.vmap(self._config.transform.update)(gradient, state.optimizer)
         return state.offset - self._config.rate(state.step) * updates, optimizer
 
-    def _lbfgs(self, state: ClimbState, params: Params, raster: Raster, at: Coordinates):
+    def _lbfgs(self, state: AscentState, params: Params, raster: Raster, at: Coordinates):
         """Formula by formula: each has a line to search."""
         transform = self._config.transform
 

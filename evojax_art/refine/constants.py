@@ -15,7 +15,7 @@ from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator
-from evojax_art.refine.ascent import AscentConfig, Climber, ClimbState, displaced, scattered
+from evojax_art.refine.ascent import Ascent, AscentConfig, AscentState, displaced, scattered
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import formerly
 
@@ -56,8 +56,8 @@ class Scored(NamedTuple):
     Attributes:
         expression: the formula.
         fitness: by the whole objective.
-        value: the goal's, for classes the log-odds of the score.
-        score: the goal's, for classes a probability.
+        value: the target's, for classes the log-odds of the score.
+        score: the target's, for classes a probability.
     """
 
     expression: Expression
@@ -158,25 +158,25 @@ class FormulaPolisher:
         key: Key[Array, ""],
         score: float,
         progress_fn: Callable[[float, float], bool],
-    ) -> tuple[ClimbState, int]:
+    ) -> tuple[AscentState, int]:
         """Where copies of a formula got to, and the steps that it took."""
         config, params = self._config, self._evaluator.params
-        climber = Climber(self._evaluator, config.ascent)
+        ascent = Ascent(self._evaluator, config.ascent)
         scatter_key, key = jax.random.split(key)
         program = take(free, jnp.int32(0))
         copies = scattered(scatter_key, program, config.restarts, config.spread)
-        state, steps = climber.init(copies, self._evaluated(copies)), 0
+        state, steps = ascent.init(copies, self._evaluated(copies)), 0
         for steps, coarse, count in _chunks(config.ascent):
             key, climb_key, restart_key = jax.random.split(key, 3)
             given = (state, params, climb_key)
-            state = self._call("climb", climber.climb, given, count, coarse)
+            state = self._call("advance", ascent.advance, given, count, coarse)
             evaluation = self._evaluated(displaced(state.start, state.offset))
-            state = climber.keep_best(state, evaluation)
+            state = ascent.keep_best(state, evaluation)
             best_score = max(score, float(jnp.max(state.evaluation.metrics["score"])))
             if not progress_fn(steps / config.ascent.steps, best_score):
                 break
             given = (state, evaluation, restart_key)
-            state = self._call("restart", climber.restart, given, config.spread)
+            state = self._call("restart", ascent.restart, given, config.spread)
         return state, steps
 
     def _evaluated(self, population: Program) -> Evaluation:

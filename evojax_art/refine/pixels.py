@@ -254,7 +254,7 @@ class PixelPolisher:
         return _Candidate(picture, *self.evaluate(picture), float(tv_noise(picture[None])[0]))
 
     def evaluate(self, picture: Float[Array | np.ndarray, "H W 3"]) -> tuple[float, float]:
-        """The goal's value and score of a picture as it is."""
+        """The target's value and score of a picture as it is."""
         seen = jnp.asarray(picture, jnp.float32)
         value, score = self._run("evaluate", self._evaluate, self._weights, seen)
         return float(value), float(score)

@@ -65,7 +65,7 @@ class Records:
         evolution: whose bests they are.
         bound: pictures that its formulas read.
         unseen: a network that nothing is bred for; asked for those of its classes that mean what
-            the goal's do, and not asked where none does.
+            the target's do, and not asked where none does.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key
 from evojax_art.language.program import Program, free_constants, take
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator, Params
-from evojax_art.refine.ascent import AscentConfig, Climber, displaced
+from evojax_art.refine.ascent import Ascent, AscentConfig, displaced
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.protocol import Survivors
 
@@ -83,10 +83,10 @@ def polish_best(
     """
     start = nobody_polished(survivors, evaluator, params, config)
     fitness = survivors.fitness[start.place]
-    climber = Climber(evaluator, config.ascent)
-    climb = climber.init(free_constants(start.programs), start.evaluation)
-    climb = climber.climb(climb, params, key, config.steps, coarse=False)
-    programs = displaced(climb.start, climb.offset)
+    ascent = Ascent(evaluator, config.ascent)
+    state = ascent.init(free_constants(start.programs), start.evaluation)
+    state = ascent.advance(state, params, key, config.steps, coarse=False)
+    programs = displaced(state.start, state.offset)
     evaluation = evaluator.evaluate(programs, params)
     better = jnp.isfinite(fitness) & (evaluation.fitness > fitness)
     return Polished(

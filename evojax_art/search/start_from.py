@@ -183,7 +183,7 @@ def _exponential(chance: _Chance) -> str:
 
 
 def _moebius(chance: _Chance) -> str:
-    """Likewise by w / (1 + c w)."""
+    """Bent by w / (1 + c w), where circles stay circles."""
     c = [0.8 * chance.signed() for _ in range(2)]
     return f"( / x_iy ( + {_q(1 + math.hypot(*c) / 2)} ( * {_q(*c)} x_iy ) ) )"
 
