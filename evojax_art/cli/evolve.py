@@ -37,8 +37,10 @@ def evolve(flags: list[str]) -> None:
     best = outcome.records[-1]
     unseen = lookup(config.target.net).unseen
     opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %"
+    # Classes by their names: what was typed may have been read as another than was meant.
+    wanted = config.target.words if config.target.layer else outcome.target.name
     print(
-        f"best: {outcome.target.text(best.score)} {outcome.target.name}"
+        f"best: {outcome.target.text(best.score)} {wanted}"
         f"{'' if math.isnan(best.unseen) else opinion}; noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"
