@@ -13,11 +13,12 @@
 #   PYTHON    the Python that has JAX; by default `python`
 #   WHEELS    a folder of wheels (*.whl) with what that Python lacks, used for this call only
 #   FORMULAS  formulas to measure with, in place of random ones
+#   LIMIT     seconds in all; by default 470
 #
 # Exit status: 0, 1 where a part failed, 2 where nothing could be done.
 set -uo pipefail
 
-readonly limit=470 # seconds in all
+readonly limit=${LIMIT:-470}
 readonly root=$(cd "$(dirname "$0")/.." && pwd)
 readonly python=${PYTHON:-$(command -v python || command -v python3 || echo python)}
 SECONDS=0
@@ -70,6 +71,8 @@ from importlib.metadata import version
 import pytest, evojax_art.cli
 version("evojax-art")' 2>&1) || give_up "$python lacks a package: $(tail -n 1 <<<"$lacking")"
 
+processes=$(nproc)
+processes=$((processes < 14 ? processes : 14)) # each takes half a gigabyte of the GPU
 cd "$root" || give_up "cannot enter $root"
 nvidia-smi >"$folder/nvidia-smi.log" 2>&1
 given=(--max-seconds 5 ${formulas:+--formulas "$formulas"})
@@ -84,8 +87,9 @@ part polish 60 "${benchmark[@]}" "${large[@]}" --no-rows --polish --population 1
   --json "$folder/polish.json"
 part sweep 110 "${benchmark[@]}" --no-rows --population 1024 --size 32 --sweep population \
   --populations 1024 4096 16384 65536 --json "$folder/sweep.json" --plot "$folder/sweep.png"
-part suite 460 "$python" -m pytest -m gpu --numprocesses 4 --verbose \
-  --junitxml "$folder/junit.xml"
+# pytest-benchmark, where it is there, warns of being of no use beside pytest-xdist.
+part suite 460 "$python" -m pytest -m gpu -p no:benchmark --continue-on-collection-errors \
+  --numprocesses "$processes" --verbose --junitxml "$folder/junit.xml"
 
 echo "results: $folder"
 exit "$failed"

@@ -83,6 +83,13 @@ def optimised():
 
 
 @pytest.fixture
+def full_precision():
+    """Products of float32 as such: on a GPU JAX otherwise rounds their factors to TF32."""
+    with jax.default_matmul_precision("float32"):
+        yield
+
+
+@pytest.fixture
 def unchecked():
     """As users call the package, without a type checker: what is wrong it has to refuse itself."""
     jaxtyping.config.update("jaxtyping_disable", True)

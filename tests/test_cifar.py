@@ -44,6 +44,7 @@ def report_in(name):
         return json.loads(file.metadata()["report"])
 
 
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize("name", NETS)
 def test_shipped_weights_give_the_stored_logits(name):
     with np.load(STORED) as stored:
@@ -97,6 +98,7 @@ def test_pictures_of_any_size_are_judged(net):
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_judging_does_not_depend_on_company(net):
     """Normalisation uses stored statistics, not those of the batch."""
     together, alone = net.probabilities(probes()), net.probabilities(probes()[:1])

@@ -52,6 +52,7 @@ def noise(*shape) -> jnp.ndarray:
 # SqueezeNet against another engine
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_probabilities_are_those_of_the_reference(trained, pictures, reference):
     probabilities = trained.probabilities(pictures)
     print(f"largest difference of a probability {np.abs(probabilities - reference['probs']).max()}")
@@ -63,6 +64,7 @@ def test_probabilities_are_those_of_the_reference(trained, pictures, reference):
     np.testing.assert_allclose(trained.logits(pictures), reference["logits"], rtol=0, atol=1e-3)
 
 
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize(("layer", "thinned"), [(2, 5), (5, 3), (8, 2), (12, 2)])
 def test_layers_are_those_of_the_reference(trained, pictures, reference, layer, thinned):
     x = (pictures - jnp.asarray(trained.mean)) / jnp.asarray(trained.std)

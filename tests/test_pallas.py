@@ -89,7 +89,7 @@ def test_tiles_that_are_no_whole_ones_and_samples():
 def test_workers_take_turns():
     at = grid(2, pallas.TILE)
     formulas = [*FORMULAS, *(f"( * {unit} {DEEP} )" for unit in "ijk")]
-    values = run(formulas, at, workers=2, slots=1)
+    values = run(formulas, at, workers=2, slots=2)
     np.testing.assert_allclose(values, specified(formulas, at), atol=2e-5)
 
 
