@@ -41,6 +41,7 @@ def test_a_layer_is_measured_by_its_energy(net, images, layer):
     np.testing.assert_allclose(measure.value, np.arcsinh(score / FAINT), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize(("layer", "channel"), [("block2", 17), ("block4", 255), ("logits", 26)])
 def test_a_channel_is_measured_by_its_mean(net, images, layer, channel):
     measure = LayerTarget(net, f"{layer}:{channel}").measure(Observed(images, net))

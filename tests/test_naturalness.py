@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import skimage.restoration
 from skimage.transform import resize
 
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.runtime.plan import make_plan
 
 SHAPE = (96, 128)
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # all come inside scikit-image
@@ -153,10 +157,13 @@ def test_the_gradient_of_total_variation_is_finite_everywhere(images):
         np.testing.assert_allclose(total_variation(flat), 0, atol=1e-5)
 
 
-def test_noise_of_those_that_need_it():
+@pytest.mark.parametrize("pixels", [1, 64, 150, 1 << 22])
+def test_noise_of_those_that_need_it(pixels):
+    """Whether they are denoised one by one, as on a CPU, in twos, or all at once."""
+    plan = replace(make_plan(), denoised_pixels=pixels)
     images = jax.random.uniform(jax.random.key(0), (5, 8, 8, 3))
     needed = jnp.array([False, True, False, True, True])
-    noise = np.asarray(jax.jit(tv_noise)(images, needed))
+    noise = np.asarray(jax.jit(partial(tv_noise, plan=plan))(images, needed))
     np.testing.assert_array_equal(np.isnan(noise), ~np.asarray(needed))
     np.testing.assert_allclose(noise[needed], np.asarray(tv_noise(images))[needed], rtol=1e-6)
-    assert np.isnan(tv_noise(images, jnp.zeros(5, bool))).all()
+    assert np.isnan(tv_noise(images, jnp.zeros(5, bool), plan)).all()

@@ -84,6 +84,9 @@ def test_names_of_implementations():
 def test_batches_fit_the_device():
     assert [make_plan(device=CPU).batch(size) for size in (32, 224, 2048)] == [128, 8, 1]
     assert [make_plan(device=HOPPER).batch(size) for size in (32, 224, 2048)] == [1 << 14, 1024, 16]
+    assert make_plan(device=CPU).denoised_group(32, 32) == 1
+    groups = [make_plan(device=HOPPER).denoised_group(size, size) for size in (32, 224, 4096)]
+    assert groups == [4096, 64, 1]
 
 
 def test_plans_are_static_arguments_that_can_be_written_down():

@@ -36,8 +36,8 @@ def tv_noise(
     if needed is None:
         denoised = denoise_tv_chambolle(images, GATE_WEIGHT, plan=plan)
         return jnp.mean(jnp.abs(images - denoised), axis=(1, 2, 3))
-    count = images.shape[0]
-    group = min(plan.denoised_group, count)
+    count, height, width, _ = images.shape
+    group = min(plan.denoised_group(height, width), count)
     order = jnp.argsort(~needed)  # those needed come first
 
     def measure(number, noise):
@@ -78,7 +78,7 @@ def denoise_tv_chambolle(
 @partial(jax.jit, static_argnames="plan")
 def _denoised(images, weight, eps, max_num_iter, plan: Plan) -> Float[Array, "P H W C"]:
     planes = images.transpose(0, 3, 1, 2)  # the long axis last, for the vector units
-    if plan.denoised_group == 1:
+    if plan.denoised_pixels == 1:
         # On a CPU a plane's fields stay in cache, and nobody waits for the slowest of a batch.
         singles = planes.reshape(-1, 1, 1, *planes.shape[2:])
         denoised = jax.lax.map(lambda single: _denoise(single, weight, eps, max_num_iter), singles)

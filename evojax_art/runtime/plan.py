@@ -91,7 +91,7 @@ class Plan:
         lowering_group: formulas lowered to tapes at a time.
         evaluated_pixels: of pictures drawn and evaluated at a time, at most; see `batch`.
         evaluated_pictures: those pictures, at most.
-        denoised_group: pictures denoised at a time.
+        denoised_pixels: of pictures denoised at a time, at most; see `denoised_group`.
         network_dtype: of the networks' arithmetic, "float32" or "bfloat16".
     """
 
@@ -107,7 +107,7 @@ class Plan:
     lowering_group: int
     evaluated_pixels: int
     evaluated_pictures: int
-    denoised_group: int
+    denoised_pixels: int
     network_dtype: str
 
     def batch(self, size: int) -> int:
@@ -120,6 +120,10 @@ class Plan:
         if self.platform != "cpu":
             fitting = 1 << (fitting.bit_length() - 1)
         return min(self.evaluated_pictures, fitting)
+
+    def denoised_group(self, height: int, width: int) -> int:
+        """How many pictures of height x width pixels to denoise at a time: a power of two."""
+        return 1 << (max(1, self.denoised_pixels // (height * width)).bit_length() - 1)
 
     @property
     def device(self) -> Device:
@@ -251,7 +255,8 @@ def _make_plan(
         lowering_group=1024 if on_cpu else 1 << 14,
         evaluated_pixels=_PIXELS_IN_CACHE if on_cpu else memory // 4 // _BYTES_PER_PIXEL,
         evaluated_pictures=128 if on_cpu else 1 << 14,
-        denoised_group=1 if on_cpu else 64,
+        # On a GPU an iteration of fewer takes no longer than its launches.
+        denoised_pixels=1 if on_cpu else 1 << 22,
         network_dtype=network_dtype,
     )
 

@@ -29,9 +29,11 @@ Samples of a pixel are a loop in its block and averaged in registers.
 Precision: `exp`, `log`, `sin` are libdevice's (1 to 2 ulp, any argument), a reciprocal is
 `rcp.approx` (1 ulp), square roots and `floor` are composed below. Products and sums may fuse.
 
-What is known of it was learnt without a GPU: XLA and ptxas make sm_90a code of it with 92 registers
-a thread (107 where samples are averaged) that spills none of them and branches by jump tables, and
-its result is the picture batch itself, without a copy. Nobody has timed it.
+On an NVIDIA H200 4,096 formulas of the 1995 archive (38.8 nodes, 20.7 instructions) at 224x224 take
+18 ms, 4.4e11 node-pixels a second. Tiles of 128 pixels gave 3.8e11, of 512 4.5e11, of 1024 3.5e11;
+7 or 12 slots no more than 8. ptxas makes code of 92 registers a thread (107 where samples are
+averaged) that spills none of them and branches by jump tables; the result is the picture batch
+itself, without a copy. Its pictures differ from a CPU's as much as a CPU's differ from float64.
 
 On a CPU the same kernel is interpreted, block by block: for tests, far too slow for use.
 """
@@ -115,7 +117,8 @@ def interpret(
         dtype: of the result; averages are float32.
         plan: on a CPU's, Pallas interprets the kernel.
         simulate: `InterpretGPUParams`, to run on a simulated GPU whatever the platform.
-        slots: on chip, own registers of a formula.
+        slots: on chip, own registers of a formula; at least 2, as LLVM takes an only one's index
+            for 0 and then drops stores to it.
         workers: blocks with slots in device memory.
     """
     del per_pixel, images
