@@ -183,10 +183,9 @@ class Loop:
         write_text(self._folder / "config.toml", config_text(resolved, described))
 
     def _save_population(self, state: EvolutionState) -> None:
-        survivors = self._evolution.algorithm.survivors(state.algorithm)
-        fitness = np.asarray(survivors.fitness)
-        order = np.argsort(-fitness, kind="stable")
-        valid = order[np.isfinite(fitness[order])]
+        survivors = jax.device_get(self._evolution.algorithm.survivors(state.algorithm))
+        order = np.argsort(-survivors.fitness, kind="stable")
+        valid = order[np.isfinite(survivors.fitness[order])]
         formulas = to_expressions(take(survivors.programs, valid), self._images)
         write_text(self._folder / "population.txt", "".join(f"{item}\n" for item in formulas))
 
