@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 from rich.console import Console
 
 from evojax_art.language.program import Program, take, to_expressions
@@ -92,13 +92,13 @@ class Loop:
             stop_on_interrupt(self._console, "these generations") as interrupted,
             StatusLine(self._console, compiling) as status,
         ):
+            passed: list[_Numbered] = []
             while not reason:
-                state, summaries, reason = self._visit(state)
-                for summary in summaries:
-                    metrics.write(_metrics_line(state, summary, self._evolution))
-                metrics.flush()
-                status.show(self._status(state, summaries[-1]))
+                visit = self._hand_over(state)
+                self._tell(state, passed, metrics, status)  # while the device works
+                state, passed, reason = self._take_back(state, visit)
                 reason = "interrupted" if interrupted.is_set() else reason
+            self._tell(state, passed, metrics, status)
         state = self._draw_last(state)
         self._save_population(state.evolution)
         return Outcome(
@@ -111,45 +111,61 @@ class Loop:
             reason=reason,
         )
 
-    def _visit(self, state: RunState) -> tuple[RunState, list["_Numbered"], str]:
-        """Lets generations pass, and draws the best where it is worth it."""
-        config, first = self._config, state.formulas == 0
-        done = int(state.evolution.generation)  # before it is consumed
+    def _hand_over(self, state: RunState) -> "_Visit":
+        """Lets generations pass; consumes what is on the device."""
+        first = state.formulas == 0
         until = Until(
-            generations=1 if first else self._generations(state, done),
-            score=config.stop_score,
+            generations=1 if first else self._generations(state),
+            score=self._config.stop_score,
             drawn=state.drawn.value,
-            step=config.record_step,
+            step=self._config.record_step,
         )
         self._clock.device_starts()
-        evolution, summaries, count = self._evolution.advance(state.evolution, until)
-        summaries, count = jax.device_get((summaries, count))
+        return _Visit(*self._evolution.advance(state.evolution, until))
+
+    def _tell(
+        self, state: RunState, passed: list["_Numbered"], metrics: TextIO, status: StatusLine
+    ) -> None:
+        """Writes down the generations that have passed, and says how the run stands."""
+        if not passed:
+            return
+        metrics.writelines(_metrics_line(state, one, self._evolution) for one in passed)
+        metrics.flush()
+        status.show(self._status(state, passed[-1]))
+
+    def _take_back(
+        self, state: RunState, visit: "_Visit"
+    ) -> tuple[RunState, list["_Numbered"], str]:
+        """Waits until they have passed, and draws the best where it is worth it."""
+        summaries, count = jax.device_get((visit.summaries, visit.count))
         self._clock.device_ends(int(count))
-        if first:  # compilation is over
+        if state.formulas == 0:  # compilation is over
             self._clock = _Clock()
         passed = [
-            _Numbered(done + 1 + n, jax.tree.map(lambda all_, n=n: all_[n], summaries))
+            _Numbered(state.generation + 1 + n, Summary(*(field[n].item() for field in summaries)))
             for n in range(count)
         ]
+        number, last = passed[-1]
         state = state._replace(
-            evolution=evolution,
-            formulas=self._evolution.scored(done + int(count)),
+            evolution=visit.evolution,
+            generation=number,
+            formulas=self._evolution.scored(number),
             seconds=self._clock.seconds,
             host_seconds=self._clock.host_seconds,
         )
-        last, reason = passed[-1].summary, self._limit(state, passed[-1].summary)
+        reason = self._limit(state, last)
         apart = abs(last.best_value - state.drawn.value)
-        if last.is_record and not apart < config.record_step:  # nothing is near to NaN
-            drawn = self._records.draw(evolution.best, state.formulas)
+        if last.is_record and not apart < self._config.record_step:  # nothing is near to NaN
+            drawn = self._records.draw(visit.evolution.best, state.formulas)
             state = state._replace(drawn=drawn)
         return state, passed, reason
 
-    def _generations(self, state: RunState, done: int) -> int:
+    def _generations(self, state: RunState) -> int:
         """How many may pass: no more than are wanted, and than people like to wait for."""
         wanted = 1
         while (
             wanted < min(VISIT, _VISIT_SECONDS / self._clock.seconds_each)
-            and self._evolution.scored(done + wanted) < self._config.formulas
+            and self._evolution.scored(state.generation + wanted) < self._config.formulas
         ):
             wanted += 1
         return wanted
@@ -218,6 +234,14 @@ class _Numbered(NamedTuple):
     summary: Summary
 
 
+class _Visit(NamedTuple):
+    """What `Evolution.advance` returns, not yet waited for."""
+
+    evolution: EvolutionState
+    summaries: Summary
+    count: Int[Array, ""]
+
+
 class _Clock:
     """How long a run has taken, and for how much of that the device waited for the host."""
 
@@ -248,7 +272,7 @@ def _metrics_line(state: RunState, last: _Numbered, evolution: Evolution) -> str
         "formulas": evolution.scored(last.generation),
         "seconds": round(state.seconds, 3),
     }
-    row |= {name: np.asarray(value).item() for name, value in last.summary._asdict().items()}
+    row |= last.summary._asdict()
     row["best_noise"] = round(state.drawn.noise, 5)
     row = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON
     return json.dumps(row, allow_nan=False) + "\n"

@@ -33,6 +33,7 @@ class RunState(NamedTuple):
     Attributes:
         evolution: on the device.
         drawn: the records.
+        generation: completed ones, as in `evolution`; known without asking the device.
         formulas: evaluated.
         seconds: taken, without compilation.
         host_seconds: of those, the ones in which the device had nothing to do.
@@ -40,6 +41,7 @@ class RunState(NamedTuple):
 
     evolution: EvolutionState
     drawn: Drawn = Drawn()
+    generation: int = 0
     formulas: int = 0
     seconds: float = 0.0
     host_seconds: float = 0.0

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.photographs import Pyramid
@@ -91,10 +92,10 @@ class Until(NamedTuple):
         step: once a record's value is this far from it.
     """
 
-    generations: Int[Array, ""] | int
-    score: Float[Array, ""] | float
-    drawn: Float[Array, ""] | float
-    step: Float[Array, ""] | float
+    generations: Int[Array | np.ndarray, ""] | int
+    score: Float[Array | np.ndarray, ""] | float
+    drawn: Float[Array | np.ndarray, ""] | float
+    step: Float[Array | np.ndarray, ""] | float
 
 
 class Evolution:
@@ -180,7 +181,9 @@ class Evolution:
             The state; what there is to know of `VISIT` generations; how many of those there were.
         """
         generations, *bounds = until
-        limits = Until(jnp.int32(generations), *(jnp.float32(bound) for bound in bounds))
+        limits = Until(  # by numpy: nothing is handed to the device before the step is
+            np.asarray(generations, np.int32), *(np.asarray(bound, np.float32) for bound in bounds)
+        )
         return self._advance(state, self.params, limits)
 
     def evaluate(self, population: Program) -> Evaluation:
