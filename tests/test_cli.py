@@ -158,6 +158,7 @@ FLAG_MISTAKES = {
     "--genetic.populaton 5": "--genetic.populaton; did you mean --genetic.population",
     "--formulas many": "--formulas must be a whole number, got 'many'",
     "--formulas": "--formulas: expected one argument (see evojax-art evolve --help)",
+    "--raster.smooth=yes": "--raster.smooth takes no value, got 'yes'",
     "--formulas 5 x": "unknown option x",
     "--formulas 0": "formulas must be 1 or more, got 0",
     "--max-length 2": "max_length must be 3 or more",
@@ -199,6 +200,8 @@ RENDER_MISTAKES = {
     "": "render",
     "x --size 10y10": "--size 10y10",
     "x --size 0": "--size 0",
+    "x --size ٣": "--size ٣",
+    "x --out x.jpg": "cannot write x.jpg: pictures are PNG files; give x.png",
     "x --samples 0": "samples must be 1 or more",
     "x --samples 65": "samples must be at most 64",
     "x --adaptive 0.1": "samples must be 3 or more, got 2",
@@ -240,6 +243,7 @@ def test_unknown_command(fails):
 
 def test_nets_mistakes(fails):
     assert "unknown network" in fails("nets", "resnet")
+    assert "give the name of a network too" in fails("nets", "--target", "fish")
     assert "no class of that name" in fails("nets", "squeezenet1_1", "--target", "crabb")
 
 

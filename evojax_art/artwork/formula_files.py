@@ -39,7 +39,7 @@ def read_formulas(
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not a text file of formulas") from error
+            raise InputError(f"{path}: neither a PNG nor a text file of formulas") from error
         entries = _from_json(path, content) if path.suffix == ".json" else _from_lines(content)
     if not entries:
         raise InputError(f"{path}: holds no formulas")

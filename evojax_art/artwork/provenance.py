@@ -163,7 +163,7 @@ class Provenance:
             InputError: a newer format, or photographs that cannot be told.
         """
         number = text.get(_KEY, str(FORMAT))
-        if not (re.fullmatch(r"\d{1,9}", number) and 1 <= int(number) <= FORMAT):
+        if not (re.fullmatch(r"\d{1,9}", number, re.ASCII) and 1 <= int(number) <= FORMAT):
             raise InputError(
                 f"what it says of itself is in format {number:.20}, and this version of "
                 f"evojax_art reads {FORMAT} and older"
@@ -252,10 +252,11 @@ def _raster_text(raster: Raster) -> dict[str, str]:
 
 def _raster(text: Mapping[str, str]) -> Raster | None:
     """None also where a picture from before there was a number does not tell its size."""
-    size = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.get("size", ""))
+    size = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.get("size", ""), re.ASCII)
     if not size:
         return None
-    part = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9}) of .*", text.get("crop", ""))
+    crop_text = text.get("crop", "")
+    part = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9}) of .*", crop_text, re.ASCII)
     crop: Crop | None = None
     if part:
         left, top, width, height = map(int, part.groups())
@@ -275,6 +276,6 @@ def _photographs(said: str) -> tuple[Source, ...]:
             image_ops([name])
             file, whole, checksum = (entry[key] for key in ("file", "whole", "sha256"))
             sources.append(Source(name, Path(str(file)), bool(whole), str(checksum)))
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"what this PNG says of its pictures is damaged: {error}") from None
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        raise InputError("what this PNG says of its pictures is damaged") from None
     return tuple(sources)

@@ -124,6 +124,9 @@ class _Parser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
+        value = re.fullmatch(r"argument ([^/:]+).*: ignored explicit argument (.*)", message)
+        if value:
+            message = f"{value[1]} takes no value, got {value[2]}"
         raise InputError(f"{message} (see {self.prog} --help)")
 
 

@@ -128,10 +128,15 @@ def output_paths(out: Path | None, count: int, command: str, file: str, folder: 
         folder: where several go then.
 
     Raises:
-        InputError: several into one file, or a place that cannot be written.
+        InputError: several into one file, a file that is no PNG by its name, or a place that
+            cannot be written.
     """
     if count == 1:
         path = out or Path(file)
+        if path.suffix.lower() not in ("", ".png"):
+            raise InputError(
+                f"cannot write {path}: pictures are PNG files; give {path.with_suffix('.png')}"
+            )
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
         check_writable(path)  # known before the work, not after it
@@ -154,7 +159,7 @@ def picture_size(text: str) -> tuple[int, int]:
     Raises:
         InputError: not one or two numbers from 1 to 65536.
     """
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text, re.ASCII)
     width, height = (int(part) for part in match.groups(match.group(1))) if match else (0, 0)
     if not (0 < width <= 1 << 16 and 0 < height <= 1 << 16):
         raise InputError(
@@ -171,7 +176,7 @@ def picture_crop(text: str) -> tuple[int, int, int, int] | None:
     """
     if not text:
         return None
-    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text, re.ASCII)
     if not match:
         raise InputError(
             f"--crop {text}: give LEFT,TOP,WIDTH,HEIGHT in pixels of the picture, as in 100,0,64,48"

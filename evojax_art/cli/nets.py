@@ -6,6 +6,7 @@ from evojax_art.cli.flags import parse_flags
 from evojax_art.nets.download import download
 from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path
+from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import POSITIONAL
 
 
@@ -30,6 +31,10 @@ def nets(flags: list[str]) -> None:
     """The command."""
     command = parse_flags(NetsCommand, flags, "evojax-art nets")
     if not command.name:
+        if command.classes or command.target or command.download:
+            raise InputError(
+                "nets: give the name of a network too, as in `evojax-art nets cifar100`"
+            )
         for name, entry in REGISTRY.items():
             found = weights_path(name).exists()
             fetched = isinstance(entry.weights, Published)

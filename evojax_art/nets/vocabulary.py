@@ -59,9 +59,9 @@ class Vocabulary:
         """The classes that a user means by `query`.
 
         Args:
-            query: an index, a name or synonym, a group, a word of names ("crab" is in five), or a
-                part of a name or group; the first reading that fits counts. Neither case nor `_`
-                for a space matters.
+            query: an index, a name or synonym, a group, a word of names ("crab" is in five), or
+                what a word of names or groups begins or ends with ("fish" is in "goldfish"); the
+                first reading that fits counts. Neither case nor `_` for a space matters.
 
         Returns:
             Indices in ascending order, at least one.
@@ -75,12 +75,18 @@ class Vocabulary:
         lowered = [name.lower() for name in self.names]
         synonyms = [[name, *(part.strip() for part in name.split(","))] for name in lowered]
         word = re.compile(rf"\b{re.escape(wanted)}\b")
+        part = re.compile(rf"(?<!\w){re.escape(wanted)}|{re.escape(wanted)}(?!\w)")
         readings = (
             [index for index, names in enumerate(synonyms) if wanted in names],
             self.groups.get(wanted, ()),
             [index for index, name in enumerate(lowered) if word.search(name)],
-            [index for index, name in enumerate(lowered) if wanted in name],
-            [index for name, members in self.groups.items() if wanted in name for index in members],
+            [index for index, name in enumerate(lowered) if part.search(name)],
+            [
+                index
+                for name, members in self.groups.items()
+                if part.search(name)
+                for index in members
+            ],
         )
         for found in readings:
             if wanted and found:

@@ -23,9 +23,9 @@ class ObjectiveConfig:
             are on a logarithmic scale then); "probability" is the plain score, as in 2015.
         class_weight: factor of the scaled score, a layer's as well.
         tv_weight: factor of the total variation, subtracted.
-        near: factor of the distance to the photograph of `start_from`, subtracted: how far colours
-            are apart once both are reduced to 8x8 pixels, 1 for a picture that is all of the
-            photograph's mean colour. Without a photograph it does nothing.
+        near: factor of the distance to the photograph that was started from, subtracted: how far
+            colours are apart once both are reduced to 8x8 pixels, 1 for a picture that is all of
+            the photograph's mean colour. Without a photograph it does nothing.
         noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
             The measure is iterative and costs as much as the classifier.
     """

@@ -3,20 +3,21 @@
 import math
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from evojax_art.artwork.beside import keep
 from evojax_art.artwork.picture import write_png
 from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
 from evojax_art.language.bindings import Bound
-from evojax_art.language.formula import Expression
+from evojax_art.language.formula import Expression, parse
 from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.target import provenance_of
@@ -85,6 +86,12 @@ class Records:
         self._wanted = provenance_of(config.target)
         self._keep_photographs()
         self._thumbnails: list[np.ndarray] = []
+        size, samples = config.record_size, config.record_samples
+        self._large = Raster(height=size, width=size, samples=samples)
+        # What draws records is compiled beside the generation, which takes longer.
+        beside = ThreadPoolExecutor(1)
+        self._compiled = beside.submit(self._look_at, parse("x_iy"))
+        beside.shutdown(wait=False)
 
     def _keep_photographs(self) -> None:
         """Copies of what the pictures will name, so that they can be drawn anew."""
@@ -100,26 +107,21 @@ class Records:
             best: the individual.
             formulas: scored until now.
         """
-        config, look, raster = self._config, self._evolution.look, self._evolution.raster
+        config, raster = self._config, self._evolution.raster
         (formula,) = to_expressions(
             jax.tree.map(lambda field: field[None], best.program), self._bound.names
         )
         best = jax.device_get(best)
         score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
         generation = int(best.birth[0])
-        rest = {"max_length": config.max_length, "images": self._bound.pyramids}
-        judged = render_picture(formula, look, raster, **rest)
-        judged = jnp.asarray(judged[None], jnp.float32) / 255
-        noise, unseen = float(tv_noise(judged)[0]), self._unseen_score(judged)
-        size = config.record_size
-        large = Raster(height=size, width=size, samples=config.record_samples)
-        picture = render_picture(formula, look, large, **rest)
+        self._compiled.result()
+        picture, noise, unseen = self._look_at(formula)
         provenance = replace(
             self._wanted,
             formula=str(formula),
             photographs=self._bound.read_by(formula),
-            look=look,
-            raster=large,
+            look=self._evolution.look,
+            raster=self._large,
             score=score,
             value=value,
             unseen_score=unseen,
@@ -152,6 +154,16 @@ class Records:
         self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
         self._write_sheet()
         return Drawn(len(self.drawn), generation, value, noise, unseen)
+
+    def _look_at(self, formula: Expression) -> tuple[UInt8[np.ndarray, "H W 3"], float, float]:
+        """Its large picture; noise of the judged one, and the unseen network's score of that."""
+        look, raster, images = self._evolution.look, self._evolution.raster, self._bound.pyramids
+        plan = self._evolution.evaluator.plan
+        rest = {"max_length": self._config.max_length, "images": images, "plan": plan}
+        judged = render_picture(formula, look, raster, **rest)
+        judged = jnp.asarray(judged[None], jnp.float32) / 255
+        picture = render_picture(formula, look, self._large, **rest)
+        return picture, float(tv_noise(judged)[0]), self._unseen_score(judged)
 
     def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
         if self.unseen is None:
