@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from evojax_art.artwork.beside import bound_with
 from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.provenance import Provenance, read_provenance
@@ -128,12 +130,12 @@ def output_paths(out: Path | None, count: int, command: str, file: str, folder: 
         folder: where several go then.
 
     Raises:
-        InputError: several into one file, a file that is no PNG by its name, or a place that
-            cannot be written.
+        InputError: several into one file, a file that is another kind of picture by its name, or a
+            place that cannot be written.
     """
     if count == 1:
         path = out or Path(file)
-        if path.suffix.lower() not in ("", ".png"):
+        if path.suffix.lower() in Image.registered_extensions().keys() - {".png"}:
             raise InputError(
                 f"cannot write {path}: pictures are PNG files; give {path.with_suffix('.png')}"
             )
