@@ -59,7 +59,7 @@ def test_lenient_reading(tmp_path):
         ("empty.txt", "", "holds no formulas"),
         ("comments.txt", "# nothing\n\n", "holds no formulas"),
         ("bad.txt", "x\n\n( exp why )", "bad.txt, line 3 of the file: formula, line 1, column 7"),
-        ("binary.txt", b"\xff\xfe\x00", "not a text file"),
+        ("binary.txt", b"\xff\xfe\x00", "nor a text file"),
         ("empty.json", "[]", "holds no formulas"),
         ("broken.json", '["x"', "not valid JSON"),
         ("number.json", '["x", 3]', "number.json, item 2: expected a formula"),
