@@ -59,6 +59,8 @@ def nets(flags: list[str]) -> None:
         return
     print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
     if isinstance(entry.weights, Published):
-        print(f"published at: {entry.weights.url}\nSHA-256: {entry.weights.sha256}")
+        print(
+            f"published at: {entry.weights.url}\n{entry.weights.checksum}: {entry.weights.digest}"
+        )
     if entry.unseen:
         print(f"unseen judge of what evolves for it: {entry.unseen}")

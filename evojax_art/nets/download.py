@@ -1,6 +1,5 @@
 """Fetching published weights into the cache, the only place where this package uses the network."""
 
-import hashlib
 import tempfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from evojax_art.runtime.errors import InputError
 def download(name: str, *, progress=True, url: str | None = None) -> Path:
     """Fetches a network's published weights into the cache, unless they are there.
 
-    The file is checked against the SHA-256 that the registry knows, and appears in one step.
+    The file is checked against the digest that the registry knows, and appears in one step.
 
     Args:
         name: a name of the registry.
@@ -39,11 +38,11 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / published.file_name
             pooch.HTTPDownloader(progressbar=progress, timeout=30)(source, part, None)
-            digest = hashlib.sha256(part.read_bytes()).hexdigest()
-            if digest != published.sha256:
+            digest = published.digest_of(part.read_bytes())
+            if digest != published.digest:
                 raise InputError(
-                    f"what came from {source} is not {published.file_name}: its SHA-256 is "
-                    f"{digest} in place of {published.sha256}; {by_hand}"
+                    f"what came from {source} is not {published.file_name}: its "
+                    f"{published.checksum} is {digest} in place of {published.digest}; {by_hand}"
                 )
             part.replace(path)
     except InputError:

@@ -4,6 +4,7 @@ An architecture's module declares its networks beside its class, as `NETS`, name
 registry puts them together. So a new network is its module and its name in `registry.py`.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +23,34 @@ class Published:
         url: where; the last part names its copy in the cache.
         sha256: of the whole file, 64 hexadecimal digits. Nothing else is taken for that file,
             neither when it is fetched nor when it is read from the cache.
+        sha1: in its place, 40 digits, where the publisher states no more.
 
     Raises:
-        ValueError: not a whole SHA-256.
+        ValueError: not one of them, and whole.
     """
 
     url: str
-    sha256: str
+    sha256: str = ""
+    sha1: str = ""
 
     def __post_init__(self):
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"{self.url}: {self.sha256!r} is no whole SHA-256")
+        if not re.fullmatch(r"[0-9a-f]{64}, |, [0-9a-f]{40}", f"{self.sha256}, {self.sha1}"):
+            raise ValueError(f"{self.url}: {self.digest!r} is no whole {self.checksum}")
+
+    @property
+    def checksum(self) -> str:
+        """What kind of digest is known."""
+        return "SHA-1" if self.sha1 else "SHA-256"
+
+    @property
+    def digest(self) -> str:
+        """Of the whole file, hexadecimal."""
+        return self.sha1 or self.sha256
+
+    def digest_of(self, content: bytes) -> str:
+        """The digest of the same kind of some file."""
+        kind = "sha1" if self.sha1 else "sha256"
+        return hashlib.new(kind, content, usedforsecurity=False).hexdigest()
 
     @property
     def file_name(self) -> str:

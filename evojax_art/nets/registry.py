@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from evojax_art.nets import cifar, squeezenet
+from evojax_art.nets import cifar, googlenet, squeezenet
 from evojax_art.nets.entry import NetEntry
 from evojax_art.runtime.cache import cache_folder
 from evojax_art.runtime.errors import InputError, suggest
 
 DEFAULT = "cifar100"
-REGISTRY: dict[str, NetEntry] = {**cifar.NETS, **squeezenet.NETS}
+REGISTRY: dict[str, NetEntry] = {**cifar.NETS, **squeezenet.NETS, **googlenet.NETS}
 
 _PACKAGE = Path(__file__).parent
 

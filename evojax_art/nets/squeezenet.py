@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.convolution import convolve
 from evojax_art.nets.entry import NetEntry, Published
+from evojax_art.nets.pooling import max_pool
 from evojax_art.nets.vocabulary import imagenet
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
@@ -89,7 +90,7 @@ class SqueezeNet(Classifier):
         x = jax.nn.relu(self.stem(x))
         for number in _FIRE:
             if number in _POOL_BEFORE:
-                x = outputs[f"features.{number - 1}"] = _pool(x)
+                x = outputs[f"features.{number - 1}"] = max_pool(x, 2)
             x = outputs[f"features.{number}"] = self.fire[str(number)](x)
         outputs["logits"] = jnp.mean(jax.nn.relu(self.head(x)), axis=(1, 2))
         return outputs
@@ -133,10 +134,3 @@ NETS = {
         summary="SqueezeNet 1.1, 1000 ImageNet classes, 224x224, 1.2 M parameters (torchvision)",
     ),
 }
-
-
-def _pool(x: Array) -> Array:
-    """3x3 maximum, stride 2, rounding the size up: the far edge is padded with -inf."""
-    padding = [(0, 0), *((0, -(size - 3) % 2) for size in x.shape[1:3]), (0, 0)]
-    lowest = np.asarray(-np.inf, x.dtype)  # known when this is traced: else it has no gradient
-    return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)

@@ -4,7 +4,6 @@ Nothing here touches the network: `load_net` takes a given file, the one that is
 package, or the one in the cache, which `download` fetches by explicit request.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from safetensors.numpy import load_file, save_file
 
-from evojax_art.nets import torch_files
+from evojax_art.nets import caffe_files, torch_files
 from evojax_art.nets.base import Classifier, Network
 from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import DEFAULT, lookup, missing_weights, weights_path
@@ -34,8 +33,8 @@ def load_net(
 
     Args:
         name: a name of the registry, see `evojax-art nets`.
-        weights: a `.safetensors` or `.pth` file; None takes the one in this package, or else the
-            one in the cache.
+        weights: a `.safetensors`, `.pth` or `.caffemodel` file; None takes the one in this
+            package, or else the one in the cache.
         dtype: of the arithmetic, float32 or bfloat16; None: as the plan says, float32 by default.
             The embedded networks keep to float32 on a CPU.
         plan: where it will run; None: on JAX's default device.
@@ -89,6 +88,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # safetensors has an exception class of its own
         raise InputError(f"{path}: a damaged safetensors file ({error}); get it again") from error
+    if path.suffix == ".caffemodel" or head[:1] == b"\n":  # its first field, the name
+        return caffe_files.read_tensors(path)
     return torch_files.read_tensors(path)
 
 
@@ -99,14 +100,15 @@ def _expected_file(name: str) -> Path:
         raise missing_weights(name)
     if isinstance(published, Published):
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = published.digest_of(path.read_bytes())
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
-        if digest != published.sha256:
+        if digest != published.digest:
             raise InputError(
-                f"{path} is not the file that was published at {published.url}: its SHA-256 is "
-                f"{digest} in place of {published.sha256}; delete it and run "
-                f"`evojax-art nets {name} --download`, or name it with --weights if you trust it"
+                f"{path} is not the file that was published at {published.url}: its "
+                f"{published.checksum} is {digest} in place of {published.digest}; delete it and "
+                f"run `evojax-art nets {name} --download`, or name it with --weights if you "
+                "trust it"
             )
     return path
 

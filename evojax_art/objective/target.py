@@ -32,7 +32,7 @@ class TargetConfig:
             shall excite it, as in DeepDream. A wrong name lists those there are.
         guide: with a layer, a picture: its activations there shall be matched.
         net: the network that judges, see `evojax-art nets`.
-        weights: its weights file, .safetensors or .pth; by default the one that is part of this
+        weights: its weights file, .safetensors, .pth or .caffemodel; by default the one in this
             package, or else the one in the cache.
     """
 
