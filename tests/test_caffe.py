@@ -99,6 +99,10 @@ def test_both_layouts_are_read(tmp_path, is_old, how):
         (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "bytes too early"),
         (b"\xff" * 12, "a number of more than ten bytes"),
         (field(2, field(6, b"\x08\x03")), "0 numbers where the shape"),
+        (
+            field(100, field(7, field(7, field(1, number(0) + number(1 << 65))))),
+            "0 numbers where the shape",
+        ),
         (b"\x08\x01" * 300_000, "more than 200000 fields"),
         (field(100, field(7, field(7, field(1, b"\x01" * 100_000)))), "a shape of more than 8"),
     ],
@@ -164,6 +168,16 @@ def test_weights_of_another_network_are_refused(tmp_path):
     path.write_bytes(model(LAYERS))
     with pytest.raises(InputError, match=r"not the weights of bvlc_googlenet, it lacks layers/"):
         load_net("bvlc_googlenet", path)
+
+
+def test_names_in_a_file_do_not_break_the_line(tmp_path, shared_weights):
+    path = tmp_path / FILE
+    stranger = model({"a\n\x1b[2J" + "b" * 1000: LAYERS["conv"]})
+    path.write_bytes((shared_weights / FILE).read_bytes() + stranger)
+    with pytest.raises(InputError, match="which is unknown") as error:
+        load_net("bvlc_googlenet", path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 200 + len(str(path))
 
 
 @pytest.mark.usefixtures("full_precision")

@@ -236,7 +236,7 @@ def test_weights_of_another_network_are_refused(tiny_weights):
     kernel, bias = right["head/kernel"], right["head/bias"]
     wrong = {
         "lacks head/bias": {"head/kernel": kernel},
-        "holds tail/bias": right | {"tail/bias": bias},
+        "holds 'tail/bias'": right | {"tail/bias": bias},
         "head/bias has shape (5,) in place of (4,)": right | {"head/bias": np.zeros(5, np.float32)},
         "head/kernel has shape (4, 3)": right | {"head/kernel": np.ascontiguousarray(kernel.T)},
         "head/kernel holds numbers that are not finite": right | {"head/kernel": kernel * np.nan},
@@ -407,6 +407,24 @@ def test_a_cached_file_that_is_not_what_was_published_is_refused(cache, content)
 def test_published_files_need_a_whole_hash(digest):
     with pytest.raises(ValueError, match="is no whole SHA-256"):
         Published(url="https://example.invalid/tiny.pth", sha256=digest)
+
+
+@leaves_connection_open
+def test_a_whole_sha1_does_where_no_more_is_stated(server, cache, content, monkeypatch):
+    url, right = "https://example.invalid/tiny.pth", hashlib.sha1(content).hexdigest()
+    entry = dataclasses.replace(registry.REGISTRY["tiny"], weights=Published(url=url, sha1=right))
+    monkeypatch.setitem(registry.REGISTRY, "tiny", entry)
+    server.content = content + b" "
+    assert f"in place of {right}" in refusal(download, "tiny", progress=False, url=server.url)
+    server.content = content
+    path = download("tiny", progress=False, url=server.url)
+    load_net("tiny")
+    path.write_bytes(content + b" ")
+    assert f"its SHA-1 is {hashlib.sha1(content + b' ').hexdigest()}" in refusal(load_net, "tiny")
+    with pytest.raises(ValueError, match="is no whole SHA-1"):
+        Published(url=url, sha1=right[:8])
+    with pytest.raises(ValueError, match="one digest is enough"):
+        Published(url=url, sha1=right, sha256=hashlib.sha256(content).hexdigest())
 
 
 @leaves_connection_open

@@ -130,9 +130,9 @@ def _blob(message: _Message, view: memoryview) -> np.ndarray:
     dtype, parts = ("<f8", data[8]) if data[8] else ("<f4", data[5])
     shape = dims or _without_ones(old_dims)
     held = sum(map(len, parts)) / np.dtype(dtype).itemsize
-    if math.prod(shape) != held:
+    if math.prod(shape) != held or not held:
         raise ValueError(f"{held:.20g} numbers where the shape {tuple(shape)} says otherwise")
-    return np.frombuffer(b"".join(parts), dtype).astype(np.float32).reshape(shape)
+    return np.frombuffer(b"".join(parts), dtype).astype(np.float32, copy=False).reshape(shape)
 
 
 def _dims(message: _Message, view: memoryview) -> list[int]:

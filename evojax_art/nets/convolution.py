@@ -1,12 +1,23 @@
-"""A convolution whose gradient is fast inside a loop, too."""
+"""A convolution whose gradient is fast inside a loop, too; and kernels of other frameworks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def from_oihw(weight: np.ndarray) -> np.ndarray:
+    """A kernel as PyTorch and Caffe keep it, [out, in, height, width], as Flax does.
+
+    Returns:
+        [height, width, in, out]; [in, out] of a 1x1 one, which is a matrix product here.
+    """
+    kernel = weight.transpose(2, 3, 1, 0)
+    return kernel[0, 0] if kernel.shape[:2] == (1, 1) else kernel
 
 
 def convolve(

@@ -34,8 +34,11 @@ class Published:
     sha1: str = ""
 
     def __post_init__(self):
-        if not re.fullmatch(r"[0-9a-f]{64}, |, [0-9a-f]{40}", f"{self.sha256}, {self.sha1}"):
+        digits = 40 if self.sha1 else 64
+        if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", self.digest):
             raise ValueError(f"{self.url}: {self.digest!r} is no whole {self.checksum}")
+        if self.sha1 and self.sha256:
+            raise ValueError(f"{self.url}: one digest is enough")
 
     @property
     def checksum(self) -> str:

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.convolution import convolve
+from evojax_art.nets.convolution import convolve, from_oihw
 from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.nets.pooling import max_pool, normalise_responses
 from evojax_art.nets.vocabulary import imagenet
@@ -129,9 +129,7 @@ def from_caffe(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if layer.startswith(("loss1/", "loss2/")):
             continue
         if kind == "weight" and tensor.ndim == 4:
-            tensor = tensor[:, ::-1] if layer == "conv1/7x7_s2" else tensor
-            tensor = tensor.transpose(2, 3, 1, 0)
-            tensor = tensor[0, 0] if tensor.shape[:2] == (1, 1) else tensor
+            tensor = from_oihw(tensor[:, ::-1] if layer == "conv1/7x7_s2" else tensor)
         elif kind == "weight":
             tensor = tensor.T
         converted[f"layers/{layer}/{'kernel' if kind == 'weight' else kind}"] = tensor

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier
-from evojax_art.nets.convolution import convolve
+from evojax_art.nets.convolution import convolve, from_oihw
 from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.nets.pooling import max_pool
 from evojax_art.nets.vocabulary import imagenet
@@ -113,8 +113,7 @@ def from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
         if kind == "weight" and tensor.ndim == 4:
-            tensor = tensor.transpose(2, 3, 1, 0)
-            tensor = tensor[0, 0] if tensor.shape[:2] == (1, 1) else tensor
+            tensor = from_oihw(tensor)
         path = paths.get(layer, layer)
         converted[f"{path}/{'kernel' if kind == 'weight' else kind}"] = tensor
     return converted

@@ -127,7 +127,8 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
     missing = sorted(set(wanted) - set(tensors))
     unknown = sorted(set(tensors) - set(wanted))
     if missing or unknown:
-        what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}, which is unknown"
+        # The names in a file may be anything, and long.
+        what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]!r:.80}, which is unknown"
         raise InputError(f"{path}: not the weights of {name}, it {what}")
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found below
         tensors = {key: tensor.astype(np.float32) for key, tensor in tensors.items()}

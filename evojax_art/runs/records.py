@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 from PIL import Image
 
 from evojax_art.artwork.beside import keep
@@ -22,7 +22,7 @@ from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.target import provenance_of
 from evojax_art.objective.tv import tv_noise
-from evojax_art.render.large import render_picture
+from evojax_art.render.large import render_bands, render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.state import Drawn
@@ -88,9 +88,11 @@ class Records:
         self._thumbnails: list[np.ndarray] = []
         size, samples = config.record_size, config.record_samples
         self._large = Raster(height=size, width=size, samples=samples)
+        plan = evolution.evaluator.plan
+        self._rest = {"max_length": config.max_length, "images": bound.pyramids, "plan": plan}
         # What draws records is compiled beside the generation, which takes longer.
         beside = ThreadPoolExecutor(1)
-        self._compiled = beside.submit(self._look_at, parse("x_iy"))
+        self._compiled = beside.submit(self._compile)
         beside.shutdown(wait=False)
 
     def _keep_photographs(self) -> None:
@@ -115,7 +117,8 @@ class Records:
         score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
         generation = int(best.birth[0])
         self._compiled.result()
-        picture, noise, unseen = self._look_at(formula)
+        noise, unseen = self._judge(formula)
+        picture = render_picture(formula, self._evolution.look, self._large, **self._rest)
         provenance = replace(
             self._wanted,
             formula=str(formula),
@@ -155,15 +158,18 @@ class Records:
         self._write_sheet()
         return Drawn(len(self.drawn), generation, value, noise, unseen)
 
-    def _look_at(self, formula: Expression) -> tuple[UInt8[np.ndarray, "H W 3"], float, float]:
-        """Its large picture; noise of the judged one, and the unseen network's score of that."""
-        look, raster, images = self._evolution.look, self._evolution.raster, self._bound.pyramids
-        plan = self._evolution.evaluator.plan
-        rest = {"max_length": self._config.max_length, "images": images, "plan": plan}
-        judged = render_picture(formula, look, raster, **rest)
+    def _compile(self) -> None:
+        """Does with some formula what is done with a record, of its picture the first rows."""
+        formula = parse("x_iy")
+        self._judge(formula)
+        next(render_bands(formula, self._evolution.look, self._large, **self._rest))
+
+    def _judge(self, formula: Expression) -> tuple[float, float]:
+        """Noise of the picture that is judged, and the unseen network's score of it."""
+        look, raster = self._evolution.look, self._evolution.raster
+        judged = render_picture(formula, look, raster, **self._rest)
         judged = jnp.asarray(judged[None], jnp.float32) / 255
-        picture = render_picture(formula, look, self._large, **rest)
-        return picture, float(tv_noise(judged)[0]), self._unseen_score(judged)
+        return float(tv_noise(judged)[0]), self._unseen_score(judged)
 
     def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
         if self.unseen is None:
