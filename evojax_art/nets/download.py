@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pooch
 
+from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import lookup, missing_weights, weights_path
 from evojax_art.runtime.errors import InputError
 
@@ -29,7 +30,7 @@ def download(name: str, *, progress=True, url: str | None = None) -> Path:
     published, path = lookup(name).weights, weights_path(name)
     if path.exists():
         return path
-    if isinstance(published, str):
+    if not isinstance(published, Published):
         raise missing_weights(name)
     source = url or published.url
     by_hand = f"place {published.file_name} at {path} by hand, or give a file with --weights"

