@@ -161,6 +161,7 @@ def register_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         vocabulary=lambda: TINY_VOCABULARY,
         convert=lambda tensors: tensors,
         weights=Published(url="https://example.invalid/tiny.pth", sha256=64 * "0"),
+        multiply_adds=0.001,
         summary="a test's network",
     )
     monkeypatch.setitem(REGISTRY, "tiny", entry)

@@ -320,7 +320,7 @@ def test_nets_lists_networks_and_tells_about_one(capsys):
     assert "squeezenet1_1: " in listed
     assert "cifar100 (default): " in listed
     assert main(["nets", "cifar100"]) == 0
-    assert "unseen judge of what evolves for it: cifar100_judge" in capsys.readouterr().out
+    assert "unseen judges of what evolves for it: cifar100_judge" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -140,15 +140,17 @@ def test_unseen_judge_is_reported_and_never_asked_before(
     flags = ("--weights", tiny_weights, "--out")
     assert evolve(*flags, without) == 0
     assert "unseen" not in capsys.readouterr().err
-    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(unseen, unseen="tiny"))
+    monkeypatch.setitem(REGISTRY, "exchanged", unseen)
+    tiny = dataclasses.replace(REGISTRY["tiny"], unseen=("exchanged",))
+    monkeypatch.setitem(REGISTRY, "tiny", tiny)
     assert evolve(*flags, having) == 0
     printed = capsys.readouterr()
-    assert "unseen judge" in printed.err
-    assert "tiny, which it was not bred for: " in printed.out
+    assert "unseen " in printed.err
+    assert "exchanged, which it was not bred for: " in printed.out
     assert (without / "best.txt").read_text() == (having / "best.txt").read_text()
     text = read_png_text(having / "best.png")
-    assert float(text["unseen_score"]) < 0.5 < float(text["score"])
-    assert math.isnan(float(read_png_text(without / "best.png")["unseen_score"]))
+    assert json.loads(text["unseen"])["exchanged"] < 0.5 < float(text["score"])
+    assert "unseen" not in read_png_text(without / "best.png")
 
 
 def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
@@ -168,22 +170,28 @@ def test_unseen_judge_is_asked_for_the_same_classes_in_its_own_order(
     other = {"head/kernel": tensors["head/kernel"][:, order].copy(), "head/bias": np.zeros(4, "f4")}
     unseen = dataclasses.replace(in_cache(other), build=Permuted, vocabulary=lambda: vocabulary)
     monkeypatch.setitem(REGISTRY, "permuted", unseen)
-    tiny = dataclasses.replace(REGISTRY["tiny"], unseen="permuted")
+    tiny = dataclasses.replace(REGISTRY["tiny"], unseen=("permuted",))
     monkeypatch.setitem(REGISTRY, "tiny", tiny)
     assert evolve("--weights", tiny_weights, "--out", tmp_path / "run", "--formulas", 16) == 0
     text = read_png_text(tmp_path / "run" / "best.png")
     # It is shown the picture in eight bits.
-    assert float(text["unseen_score"]) == pytest.approx(float(text["score"]), abs=0.01)
+    assert json.loads(text["unseen"])["permuted"] == pytest.approx(float(text["score"]), abs=0.01)
     assert float(text["score"]) > 0.6
 
 
-def test_unseen_judge_without_weights_is_missed_before_anything_is_written(
-    tiny_weights, tmp_path, monkeypatch
+def test_unseen_judge_without_weights_is_left_out_unless_it_is_named(
+    tiny_weights, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "empty"))
-    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], unseen="tiny"))
-    assert evolve("--weights", tiny_weights, "--out", tmp_path / "run") == 2
-    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(REGISTRY, "absent", REGISTRY["tiny"])
+    tiny = dataclasses.replace(REGISTRY["tiny"], unseen=("absent",))
+    monkeypatch.setitem(REGISTRY, "tiny", tiny)
+    flags = ("--weights", tiny_weights, "--formulas", 8, "--out")
+    assert evolve(*flags, tmp_path / "run") == 0
+    assert "unseen" not in capsys.readouterr().err
+    assert evolve(*flags, tmp_path / "other", "--unseen", "absent") == 2
+    assert "no weights at" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_render_repeats_a_record(finished, tmp_path):
@@ -311,7 +319,7 @@ def test_layer_in_place_of_a_target(tiny_weights, tmp_path, capsys):
     assert rows[-1]["formulas"] == 64
     record = sorted((folder / "records").iterdir())[-1]
     text = read_png_text(record)
-    assert (text["layer"], text["unseen_score"]) == ("squares:1", "nan")
+    assert (text["layer"], "unseen" in text) == ("squares:1", False)
     assert not {"target", "guide"} & text.keys()
     # The network's first layer is the square of ((green - 1/2) / (1/4)).
     picture = render(encode([text["formula"]]), 8, 8, samples=2)[0]

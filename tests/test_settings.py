@@ -212,7 +212,7 @@ def test_flags_override_a_file_and_pictures_add_up(tmp_path):
     flags = ["--genetic.population", "7", f"--config={path}", "--image", "c=c.png"]
     config = parse_flags(EvolveCommand, flags, "evolve").run
     assert config.image == ("a=a.png", "c=c.png")
-    assert (config.target.net, config.target.target) == ("b", ("crab",))
+    assert (config.target.net, config.target.target) == (("b",), ("crab",))
     assert (config.genetic.population, config.genetic.tournament) == (7, 3)
 
 
@@ -277,18 +277,18 @@ def test_defaults_of_a_command_stay_beside_a_flag():
 @pytest.mark.parametrize(
     ("target", "said", "wanted"),
     [
-        (TargetConfig(target=(), net=""), Provenance(), TargetConfig()),
+        (TargetConfig(target=(), net=()), Provenance(), TargetConfig()),
         (
-            TargetConfig(target=(), net=""),
+            TargetConfig(target=(), net=()),
             Provenance(target=("a", "b"), net="n"),
-            TargetConfig(target=("a", "b"), net="n"),
+            TargetConfig(target=("a", "b"), net=("n",)),
         ),
         (
-            TargetConfig(target=(), net="m"),
+            TargetConfig(target=(), net=("m",)),
             Provenance(layer="stem", net="n"),
-            TargetConfig(layer="stem", net="m"),
+            TargetConfig(layer="stem", net=("m",)),
         ),
-        (TargetConfig(target=("crab",), net=""), Provenance(target=("a",)), TargetConfig()),
+        (TargetConfig(target=("crab",), net=()), Provenance(target=("a",)), TargetConfig()),
     ],
 )
 def test_what_is_unsaid_is_recalled_from_a_picture(target, said, wanted):

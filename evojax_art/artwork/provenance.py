@@ -18,9 +18,11 @@ target                terms that name the classes it was bred for, joined by ", 
 layer                 or the layer of the network, NAME or NAME:CHANNEL
 guide, guide_sha256   the picture whose activations that layer was to match: as it was named, and
                       its checksum as above
-net                   the network that evaluated it
+net                   the network that evaluated it; or several, separated by spaces
 score, value          of what was wanted; for classes a probability and its log-odds
-unseen_score          probability of the classes to a network that it was not bred for; or nan
+judges                score by each of several networks, JSON: {NET: score}; `score` is joint
+unseen                score by each network that it was not bred for, likewise
+unseen_score          in older pictures, that of the one there was; or nan
 noise                 the 2015 measure
 judged_size           height and width in pixels, and
 judged_samples        n by n samples per pixel, of the picture that was evaluated
@@ -47,7 +49,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -63,6 +65,7 @@ FORMAT = 1
 _KEY = "evojax_art"
 _TEXTS = ("formula", "layer", "net", "id", "polished_from", "pixels_polished_from", "drawn_by")
 _NUMBERS = ("score", "value", "unseen_score", "noise", "fps")
+_SCORES = ("judges", "unseen")
 _COUNTS = ("judged_size", "judged_samples", "seed", "generation", "formulas", "frame")
 
 
@@ -83,7 +86,9 @@ class Provenance:
         net: name of the network.
         score: of what was wanted.
         value: the same on its own scale.
-        unseen_score: of a network that nothing was bred for.
+        judges: scores by each network that evaluated it, where these are several.
+        unseen: scores by networks that nothing was bred for.
+        unseen_score: in older pictures, of the one there was.
         noise: the 2015 measure.
         judged_size: of the picture that was evaluated, pixels.
         judged_samples: n by n per pixel of that.
@@ -111,6 +116,8 @@ class Provenance:
     net: str = ""
     score: float | None = None
     value: float | None = None
+    judges: Mapping[str, float] = field(default_factory=dict)
+    unseen: Mapping[str, float] = field(default_factory=dict)
     unseen_score: float | None = None
     noise: float | None = None
     judged_size: int | None = None
@@ -149,6 +156,9 @@ class Provenance:
             said["adaptive"] = str(self.adaptive)
         if self.target:
             said["target"] = ", ".join(self.target)
+        for name in _SCORES:
+            if scores := getattr(self, name):
+                said[name] = json.dumps({net: float(f"{by:.6g}") for net, by in scores.items()})
         said |= self._given(("guide", "guide_sha256"), str)
         said |= self._given(_NUMBERS, "{:.6g}".format) | self._given(_COUNTS, str)
         if self.parents:
@@ -172,6 +182,7 @@ class Provenance:
             return cls()
         found: dict[str, Any] = {key: text[key] for key in _TEXTS if key in text}
         found |= {key: text[key] for key in ("guide", "guide_sha256") if key in text}
+        found |= _parsed(text, _SCORES, _scores)
         found |= _parsed(text, _NUMBERS, float) | _parsed(text, _COUNTS, int)
         return cls(
             **found,
@@ -226,6 +237,18 @@ def _parsed(
         except (KeyError, ValueError):
             continue
     return found
+
+
+def _scores(said: str) -> dict[str, float]:
+    """Numbers by name.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return {str(name): float(score) for name, score in json.loads(said).items()}
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(said) from error
 
 
 def _look(text: Mapping[str, str]) -> Look | None:

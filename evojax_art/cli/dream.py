@@ -57,8 +57,8 @@ def dream(flags: list[str]) -> None:
     command = parse_flags(DreamCommand, flags, "evojax-art dream")
     config = command.dream
     keep_compiled()
-    net, target = load_target(config.target)
-    dreamer = Dreamer(config, net, target)
+    nets, target = load_target(config.target, config.views)
+    dreamer = Dreamer(config, nets, target)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)
     video = usual_kind("dream") if command.video == "auto" else command.video

@@ -1,11 +1,9 @@
 """`evojax-art evolve`."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evojax_art.cli.flags import parse_flags
-from evojax_art.nets.registry import lookup
 from evojax_art.runs.evolve import run
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.cache import keep_compiled
@@ -35,13 +33,15 @@ def evolve(flags: list[str]) -> None:
         print(f"no formula was valid: see objective.noise_gate\nfolder: {outcome.folder}")
         return
     best = outcome.records[-1]
-    unseen = lookup(config.target.net).unseen
-    opinion = f"; {unseen}, which it was not bred for: {100 * best.unseen:.3g} %"
+    judged = "".join(f"; {name}: {outcome.target.text(by)}" for name, by in best.judges.items())
+    unseen = "".join(
+        f"; {name}, which it was not bred for: {100 * by:.3g} %" for name, by in best.unseen.items()
+    )
     # Classes by their names: what was typed may have been read as another than was meant.
     wanted = config.target.words if config.target.layer else outcome.target.name
     print(
         f"best: {outcome.target.text(best.score)} {wanted}"
-        f"{'' if math.isnan(best.unseen) else opinion}; noise {best.noise:.3f}\n"
+        f"{judged}{unseen}; noise {best.noise:.3f}\n"
         f"{best.formula}\n"
         f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"
     )

@@ -63,4 +63,4 @@ def nets(flags: list[str]) -> None:
             f"published at: {entry.weights.url}\n{entry.weights.checksum}: {entry.weights.digest}"
         )
     if entry.unseen:
-        print(f"unseen judge of what evolves for it: {entry.unseen}")
+        print(f"unseen judges of what evolves for it: {', '.join(entry.unseen)}")

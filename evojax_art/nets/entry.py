@@ -126,9 +126,9 @@ class NetEntry:
         vocabulary: its classes, without building it.
         weights: the name of a file that is part of this package, or what must be fetched or
             installed.
+        multiply_adds: that it takes for a picture of its own size, in thousands of millions.
         convert: tensors of the file to this module's paths.
-        unseen: another network, whose opinion of what evolved for this one is reported; empty for
-            none.
+        unseen: other networks, whose opinion of what evolved for this one is worth knowing.
         float32_on: platforms on which its arithmetic stays float32, whatever is asked for.
         summary: one line for people.
     """
@@ -136,7 +136,8 @@ class NetEntry:
     build: Callable[..., Classifier]
     vocabulary: Callable[[], Vocabulary]
     weights: str | Published | Installed
+    multiply_adds: float
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
-    unseen: str = ""
+    unseen: tuple[str, ...] = ()
     float32_on: tuple[str, ...] = ()
     summary: str

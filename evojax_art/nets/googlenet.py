@@ -144,7 +144,9 @@ NETS = {
             url="http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
             sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         ),
+        multiply_adds=1.6,
         convert=from_caffe,
+        unseen=("efficientnet_lite0", "squeezenet1_1"),
         summary="BVLC GoogLeNet, 1000 ImageNet classes, 224x224, 7.0 M parameters (DeepDream's)",
     ),
 }

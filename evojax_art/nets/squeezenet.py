@@ -129,7 +129,9 @@ NETS = {
             url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
             sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
         ),
+        multiply_adds=0.35,
         convert=from_torchvision,
+        unseen=("efficientnet_lite0", "bvlc_googlenet"),
         summary="SqueezeNet 1.1, 1000 ImageNet classes, 224x224, 1.2 M parameters (torchvision)",
     ),
 }

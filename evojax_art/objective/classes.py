@@ -28,6 +28,7 @@ class ClassTarget:
         InputError: all classes, or none.
     """
 
+    is_probability = True
     resizes = True
     sees_whole = False
 

@@ -6,15 +6,16 @@ comparison. Not valid is one whose fitness would not be finite, and one that a c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from evojax_art.objective.observed import Observed
-from evojax_art.objective.terms import Constraint, Term
+from evojax_art.objective.terms import Constraint, Contribution, Term
 
+_ROUNDING = 1e-5
 _COARSE = 4  # fields to a side of an appearance,
 APPEARANCE = 3 * _COARSE**2  # which is so many numbers
 
@@ -52,12 +53,14 @@ class Objective:
         descriptor_fn: where pictures lie in a space of behaviours.
         scores_of: the network whose opinion of every class is wanted, "" for the first; None for
             none.
+        short_cut: whether terms save time where a fitness does not matter.
     """
 
     terms: Sequence[Term]
     constraints: Sequence[Constraint] = ()
     descriptor_fn: Callable[[Observed], Float[Array, "P D"]] | None = None
     scores_of: str | None = None
+    short_cut: bool = True
 
     def __call__(
         self, observed: Observed, threshold: Float[Array, ""] | float = -jnp.inf
@@ -66,9 +69,10 @@ class Objective:
 
         Args:
             observed: the pictures.
-            threshold: below it a fitness does not matter, so constraints are not asked there.
+            threshold: below it a fitness does not matter: there it need not be exact, only below,
+                and constraints are not asked.
         """
-        contributions = [term(observed) for term in self.terms]
+        contributions = self._contributions(observed, threshold)
         fitness = jnp.asarray(sum(contribution.fitness for contribution in contributions))
         metrics = [contribution.metrics for contribution in contributions]
         valid = jnp.isfinite(fitness)
@@ -85,6 +89,22 @@ class Objective:
             descriptors=None if self.descriptor_fn is None else self.descriptor_fn(observed),
             scores=None if self.scores_of is None else observed.log_probabilities(self.scores_of),
         )
+
+    def _contributions(
+        self, observed: Observed, threshold: Float[Array, ""] | float
+    ) -> list[Contribution]:
+        """Of every term; those that need only know what matters come last."""
+        everything = isinstance(threshold, float) and threshold == -jnp.inf
+        late = [] if everything else [term for term in self.terms if hasattr(term, "above")]
+        found = {id(term): term(observed) for term in self.terms if term not in late}
+        least = threshold if self.short_cut else -jnp.inf
+        others = sum(contribution.fitness for contribution in found.values())
+        # Fitness is added up in another order here, and rounded otherwise.
+        least = jnp.broadcast_to(least - others, observed.images.shape[:1])
+        least -= _ROUNDING * (1 + jnp.abs(least))
+        for term in late:
+            found[id(term)] = cast(Any, term).above(observed, least)
+        return [found[id(term)] for term in self.terms]
 
     def smooth(self) -> "Objective":
         """The same as far as it has a gradient: without constraints, of terms that have one."""

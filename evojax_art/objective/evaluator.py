@@ -5,17 +5,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
-from evojax_art.nets.base import Network
+from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.evaluation import Evaluation, Objective
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.terms import Target
+from evojax_art.objective.views import Views, ViewsConfig, draw_views
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.plan import Plan, current_plan
@@ -28,11 +28,13 @@ class Params(NamedTuple):
         weights: of each network.
         photographs: that formulas read.
         reference: what `objective.near` keeps to, of any size.
+        views: that pictures are judged in besides; None for none.
     """
 
     weights: Mapping[str, Any]
     photographs: tuple[Pyramid, ...]
     reference: Float[Array, "h w 3"] | None
+    views: Views | None = None
 
 
 class Evaluator:
@@ -41,6 +43,7 @@ class Evaluator:
     Args:
         nets: the network, or several by name, the first of which is asked by default.
         target: what is wanted of it; indices of classes stand for a `ClassTarget`.
+        views: in which pictures are judged besides, if the target asks for them (`Ensemble`).
         config: the settings of the objective; or an objective, which then knows its target itself.
         raster: how pictures are drawn.
         photographs: that formulas read, see `language.photographs`.
@@ -60,25 +63,37 @@ class Evaluator:
         *,
         photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
+        views: ViewsConfig | None = None,
         plan: Plan | None = None,
     ):
-        by_name = nets if isinstance(nets, Mapping) else {"": nets}
-        first: Any = next(iter(by_name.values()))
+        named = by_name(nets)
+        first: Any = next(iter(named.values()))
         if isinstance(target, Sequence):
             target = ClassTarget(first.vocabulary, target)
         self.target = target
         self.plan = plan or current_plan()
-        self.look, self.raster = raster.look, raster.raster(first.size)
+        size = max(net.size for net in named.values())
+        self.look, self.raster = raster.look, raster.raster(size)
         self._objective = (
             config if isinstance(config, Objective) else build_objective(config, target)
         )
         self._dtype = first.dtype  # pictures leave as the network takes them
-        split = {name: nnx.split(net) for name, net in by_name.items()}
-        self._graphs = {name: graph for name, (graph, _) in split.items()}
-        weights = {name: weights for name, (_, weights) in split.items()}
-        self.params = Params(weights, tuple(photographs), reference)
+        self._graphs, weights = split_nets(named)
+        self._views = views if views and views.count else None
+        self.params = self.seen_anew(
+            Params(weights, tuple(photographs), reference), jax.random.key(0)
+        )
         pictures = jax.ShapeDtypeStruct((1, self.raster.height, self.raster.width, 3), self._dtype)
         jax.eval_shape(self.look_at, pictures, self.params)  # refuses what cannot be judged
+
+    @property
+    def has_views(self) -> bool:
+        """Whether pictures are judged in views besides."""
+        return self._views is not None
+
+    def seen_anew(self, params: Params, key: Key[Array, ""]) -> Params:
+        """With other random views; consumes the key, if there are any."""
+        return params._replace(views=draw_views(key, self._views)) if self._views else params
 
     def evaluate(
         self,
@@ -126,7 +141,6 @@ class Evaluator:
         return self._objective.smooth()(self._observed(images, params)).fitness
 
     def _observed(self, images: Array, params: Params) -> Observed:
-        nets = {
-            name: nnx.merge(graph, params.weights[name]) for name, graph in self._graphs.items()
-        }
-        return Observed(images, nets, params.reference, self.plan)
+        nets = merge_nets(self._graphs, params.weights)
+        views = (params.views, self._views) if params.views and self._views else None
+        return Observed(images, nets, params.reference, self.plan, views)

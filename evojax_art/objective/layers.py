@@ -37,6 +37,7 @@ class LayerTarget:
         InputError: a layer or channel that the network does not have; lists those there are.
     """
 
+    is_probability = False
     resizes = False
 
     def __init__(

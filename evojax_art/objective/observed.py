@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from evojax_art.nets.base import Classifier, Network
+from evojax_art.nets.base import Classifier, Network, by_name
 from evojax_art.objective.tv import total_variation
+from evojax_art.objective.views import Views, ViewsConfig, view
 from evojax_art.runtime.plan import Plan
 
 
@@ -21,6 +22,7 @@ class Observed:
         nets: the networks, by name; the first is asked where no name is given.
         reference: a picture [h, w, 3] that others are compared with, of any size; or None.
         plan: where and how what is asked for is computed; None: `current_plan`.
+        views: other ways to see them, and their settings; None for none.
     """
 
     def __init__(
@@ -29,17 +31,36 @@ class Observed:
         nets: Network | Mapping[str, Any],
         reference: Float[Array, "h w 3"] | None = None,
         plan: Plan | None = None,
+        views: tuple[Views, ViewsConfig] | None = None,
     ):
         self.images = images
-        self.nets: Mapping[str, Any] = nets if isinstance(nets, Mapping) else {"": nets}
+        self.nets: Mapping[str, Any] = by_name(nets)
         self.reference = reference
         self.plan = plan
+        self.views = views
         self._found: dict[tuple[str, str], Any] = {}
 
     @cached_property
     def pictures(self) -> Float[Array, "P H W 3"]:
         """The images, float32 or more."""
         return self.images.astype(jnp.promote_types(self.images.dtype, jnp.float32))
+
+    @property
+    def num_views(self) -> int:
+        """How many there are besides the pictures as they are."""
+        return len(self.views[0].turn) if self.views else 0
+
+    @cached_property
+    def viewed(self) -> "Observed":
+        """All pictures in the first view, then all in the second, and so on, as pictures."""
+        if self.views is None:
+            raise ValueError("there are no views")
+        seen = view(self.images, *self.views)
+        return Observed(seen.reshape(-1, *seen.shape[2:]), self.nets, None, self.plan)
+
+    def some(self, places: Int[Array, "G"]) -> "Observed":
+        """Some of the pictures."""
+        return Observed(self.images[places], self.nets, self.reference, self.plan, self.views)
 
     @cached_property
     def total_variation(self) -> Float[Array, "P"]:

@@ -28,6 +28,8 @@ class ObjectiveConfig:
             the photograph's mean colour. Without a photograph it does nothing.
         noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
             The measure is iterative and costs as much as the classifier.
+        short_cut: of several judges, and several views, only the first are asked about formulas
+            that can no longer survive. The run is the same, and faster.
     """
 
     scale: Literal["log_odds", "probability"] = "log_odds"
@@ -35,6 +37,7 @@ class ObjectiveConfig:
     tv_weight: float = 0.0
     near: float = 4.0
     noise_gate: float = 0.0
+    short_cut: bool = True
 
     def __post_init__(self):
         for name in ("near", "noise_gate"):
@@ -56,4 +59,5 @@ def build_objective(config: ObjectiveConfig, target: Target) -> Objective:
             Nearness(config.near),
         ),
         constraints=(NoiseGate(config.noise_gate),) if config.noise_gate else (),
+        short_cut=config.short_cut,
     )

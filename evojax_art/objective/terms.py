@@ -6,15 +6,18 @@ them are out of the running. Each is a small object in a file of its own, and no
     fitness, metrics = term(observed)
     valid, metrics = constraint(observed, matters)  # asked only where the answer matters
 
-A term that has no gradient may have one to climb by, as its attribute `smooth`.
+A term that has no gradient may have one to climb by, as its attribute `smooth`. One that takes long
+may have a function `above`, which is told what fitness matters and need not be exact below.
 
 What a network is asked for is a *target*, classes or a layer; `TargetTerm` makes a term of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from evojax_art.nets.base import Network
@@ -46,10 +49,12 @@ class Measure(NamedTuple):
         value: what is climbed: the score on a logarithmic scale, so that a step means as much
             wherever it starts, and can be weighed against other terms.
         score: the same as people read it.
+        opinions: of several judges each one's score; NaN where it was not asked; None of one.
     """
 
     value: Float[Array, "P"]
     score: Float[Array, "P"]
+    opinions: Mapping[str, Float[Array, "P"]] | None = None
 
 
 @runtime_checkable
@@ -59,6 +64,11 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """What is wanted, for people."""
+        ...
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether scores are probabilities, and values their log-odds."""
         ...
 
     @property
@@ -109,6 +119,29 @@ class TargetTerm:
 
     def __call__(self, observed: Observed) -> Contribution:
         """Traceable, and differentiable."""
-        value, score = self.target.measure(observed)
-        fitness = self.weight * (value if self.scale == "log_odds" else score)
-        return Contribution(fitness, {"score": score, "value": value})
+        return self._contribution(self.target.measure(observed))
+
+    def above(self, observed: Observed, least: Float[Array, "P"]) -> Contribution:
+        """The same where the fitness is at least so much; elsewhere any fitness that is less.
+
+        Saves time where the target knows how, see `Ensemble`.
+        """
+        measure_above = getattr(self.target, "measure_above", None)
+        if measure_above is None or self.weight <= 0:
+            return self(observed)
+        least = least / self.weight
+        if self.scale == "probability":
+            least = jax.scipy.special.logit(jnp.clip(least, 0, 1))
+            least -= 1e-5 * (1 + jnp.abs(least))  # for rounding
+        return self._contribution(measure_above(observed, least))
+
+    def _contribution(self, measure: Measure) -> Contribution:
+        fitness = self.weight * (measure.value if self.scale == "log_odds" else measure.score)
+        opinions = {judged_by(name): by for name, by in (measure.opinions or {}).items()}
+        metrics = {"score": measure.score, "value": measure.value, **opinions}
+        return Contribution(fitness, metrics)
+
+
+def judged_by(name: str) -> str:
+    """The metric that is one judge's score."""
+    return f"score by {name}"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from evojax_art.objective.needed import where_needed
 from evojax_art.runtime.plan import Plan, current_plan
 
 GATE_WEIGHT = 0.2
@@ -38,15 +39,8 @@ def tv_noise(
         return jnp.mean(jnp.abs(images - denoised), axis=(1, 2, 3))
     count, height, width, _ = images.shape
     group = min(plan.denoised_group(height, width), count)
-    order = jnp.argsort(~needed)  # those needed come first
-
-    def measure(number, noise):
-        index = order[jnp.minimum(number * group + jnp.arange(group), count - 1)]
-        return noise.at[index].set(tv_noise(images[index], plan=plan))
-
-    num_groups = -(-jnp.sum(needed) // group)
-    noise = jax.lax.fori_loop(0, num_groups, measure, jnp.full(count, jnp.nan, images.dtype))
-    return jnp.where(needed, noise, jnp.nan)
+    nothing = jnp.full(count, jnp.nan, images.dtype)
+    return where_needed(lambda places: tv_noise(images[places], plan=plan), needed, group, nothing)
 
 
 def denoise_tv_chambolle(

@@ -106,6 +106,7 @@ class FormulaPolisher:
         self._images = images
         self._compiled: dict[Any, Any] = {}
         self._compile_seconds = 0.0
+        self._params = evaluator.params
 
     def __call__(
         self,
@@ -125,6 +126,9 @@ class FormulaPolisher:
             InputError: there is no constant in it.
         """
         began, self._compile_seconds = time.perf_counter(), 0.0
+        if self._evaluator.has_views:
+            key, view_key = jax.random.split(key)
+            self._params = self._evaluator.seen_anew(self._params, view_key)
         wrapped = lifted(expression) if self._config.lift else expression
         capacity = max(_LEAST_CAPACITY, 1 << (len(wrapped) - 1).bit_length())
         free = free_constants(encode([wrapped], capacity, images=self._images))
@@ -160,7 +164,7 @@ class FormulaPolisher:
         progress_fn: Callable[[float, float], bool],
     ) -> tuple[AscentState, int]:
         """Where copies of a formula got to, and the steps that it took."""
-        config, params = self._config, self._evaluator.params
+        config, params = self._config, self._params
         ascent = Ascent(self._evaluator, config.ascent)
         scatter_key, key = jax.random.split(key)
         program = take(free, jnp.int32(0))
@@ -180,7 +184,7 @@ class FormulaPolisher:
         return state, steps
 
     def _evaluated(self, population: Program) -> Evaluation:
-        given = (population, self._evaluator.params)
+        given = (population, self._params)
         return self._call("evaluate", self._evaluator.evaluate, given)
 
     def _call(self, name: str, fn: Callable, given: tuple, *static: Any) -> Any:

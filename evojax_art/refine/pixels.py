@@ -20,7 +20,7 @@ within the gate; then of the highest value.
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,13 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Target
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
+from evojax_art.objective.views import ViewsConfig, draw_views
 from evojax_art.refine.views import (
     Cut,
     by_bands,
@@ -136,7 +136,7 @@ ProgressFn = Callable[[float, float], None]
 
 def polish_pixels(
     picture: Float[Array | np.ndarray, "H W 3"],
-    net: Classifier,
+    nets: Network | Mapping[str, Network],
     target: Target,
     config: PixelsConfig,
     key: Key[Array, ""],
@@ -148,8 +148,8 @@ def polish_pixels(
 
     Args:
         picture: RGB in [0, 1], any size from 16x16.
-        net: the network that looks.
-        target: what is wanted of it.
+        nets: the network that looks, or several by name.
+        target: what is wanted of them.
         config: how.
         key: consumed.
         progress_fn: called with the share of the steps that are done and what the last one found
@@ -158,7 +158,7 @@ def polish_pixels(
     Raises:
         InputError: a picture that is too small or not finite.
     """
-    return PixelPolisher(net, target, config)(picture, key, progress_fn)
+    return PixelPolisher(nets, target, config)(picture, key, progress_fn)
 
 
 class _Candidate(NamedTuple):
@@ -172,18 +172,30 @@ class PixelPolisher:
     """`polish_pixels` for many pictures: what their sizes need is compiled once.
 
     Args:
-        net: the network that looks.
-        target: what is wanted of it.
+        nets: the network that looks, or several by name.
+        target: what is wanted of them.
         config: how.
+        views: in which every look is judged besides, if the target asks for them; others in each
+            step.
         onward: the outcome is where the last step led to, even if that is worse than the start: a
             dream goes on.
     """
 
     def __init__(
-        self, net: Classifier, target: Target, config: PixelsConfig, *, onward: bool = False
+        self,
+        nets: Network | Mapping[str, Network],
+        target: Target,
+        config: PixelsConfig,
+        *,
+        views: ViewsConfig | None = None,
+        onward: bool = False,
     ):
-        self._net, self._target, self._config, self._onward = net, target, config, onward
-        self._graph, self._weights = nnx.split(net)
+        named = by_name(nets)
+        self._size = max(net.size for net in named.values())
+        self._multiple = next(iter(named.values())).multiple
+        self._target, self._config, self._onward = target, config, onward
+        self._views = views if views and views.count else None
+        self._graphs, self._weights = split_nets(named)
         self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._compile_seconds = 0.0
         self._optimizer = optax.chain(
@@ -214,9 +226,10 @@ class PixelPolisher:
             detail = resized(detail, size)
             optimizer = self._optimizer.init(detail)
             places = jax.random.uniform(jax.random.fold_in(key, number), (config.steps, 2, 2))
+            view_keys = jax.random.split(jax.random.fold_in(key, len(sizes) + number), config.steps)
             for begin, end in _stretches(config.steps, 1 if self._onward else _LOOKS):
-                arguments = (self._weights, base, detail, optimizer, places, begin, end)
-                detail, optimizer, value = self._run("climb", self._climb, *arguments)
+                arguments = (self._weights, base, detail, optimizer, (places, view_keys))
+                detail, optimizer, value = self._run("climb", self._climb, *arguments, begin, end)
                 if number == len(sizes) - 1:
                     candidate = self._candidate(
                         within_gate(colours(base + detail), config.noise_gate)
@@ -270,37 +283,53 @@ class PixelPolisher:
 
     def _evaluate(self, weights: Any, picture: Float[Array, "H W 3"]) -> tuple[Array, Array]:
         """Value and score of a picture as it is, in tiles where it is too large for its layer."""
-        net = nnx.merge(self._graph, weights)
+        nets, view_key = merge_nets(self._graphs, weights), jax.random.key(0)
         if self._target.resizes:
-            measure = self._target.measure(Observed(picture[None], net))
+            measure = self._target.measure(self._observed(picture[None], nets, view_key))
             return measure.value[0], measure.score[0]
         cuts = self._cuts(picture)
         tiles = cut_up(picture, cuts, jnp.array([cut.jitter for cut in cuts]))
-        measures = jax.lax.map(lambda tile: self._target.measure(Observed(tile[None], net)), tiles)
+        measures = jax.lax.map(
+            lambda tile: self._target.measure(self._observed(tile[None], nets, view_key)), tiles
+        )
         return jnp.mean(measures.value), jnp.mean(measures.score)
 
-    def _climb(self, weights, base, detail, optimizer, places, begin, end):
+    def _observed(
+        self, images: Float[Array, "V a b 3"], nets: Mapping[str, Any], view_key: Key[Array, ""]
+    ) -> Observed:
+        views = (draw_views(view_key, self._views), self._views) if self._views else None
+        return Observed(images, nets, views=views)
+
+    def _climb(self, weights, base, detail, optimizer, chance, begin, end):
         """Steps number `begin` to `end` of an octave; detail, optimiser, and the last value."""
-        net = nnx.merge(self._graph, weights)
+        nets = merge_nets(self._graphs, weights)
 
         def step(number, carried):
             detail, optimizer, _ = carried
-            value, gradient = self._gradient(net, base + detail, places[number])
+            value, gradient = self._gradient(nets, base + detail, *(of[number] for of in chance))
             gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
             updates, optimizer = self._optimizer.update(gradient, optimizer)
             return optax.apply_updates(detail, updates), optimizer, value
 
         return jax.lax.fori_loop(begin, end, step, (detail, optimizer, jnp.float32(0)))
 
-    def _gradient(self, net: Classifier, logits: Float[Array, "h w 3"], places: Array):
+    def _gradient(
+        self,
+        nets: Mapping[str, Any],
+        logits: Float[Array, "h w 3"],
+        places: Float[Array, "2 2"],
+        view_key: Key[Array, ""],
+    ):
         """What is climbed, and its gradient in the pixels' log-odds."""
 
         def from_pixels(logits):
             picture = colours(logits)
-            return self._views(picture, places), total_variation(picture[None])[0]
+            return self._looks(picture, places), total_variation(picture[None])[0]
 
         def group_value(views, weights):
-            return jnp.sum(weights * self._target.measure(Observed(views, net)).value)
+            return jnp.sum(
+                weights * self._target.measure(self._observed(views, nets, view_key)).value
+            )
 
         (views, tv), pull_back = jax.vjp(from_pixels, logits)
         # In groups, one after the other, so that memory does not grow with the picture.
@@ -318,7 +347,7 @@ class PixelPolisher:
         tv_weight = self._config.tv_weight
         return jnp.sum(values) - tv_weight * tv, pull_back((slopes, jnp.float32(-tv_weight)))[0]
 
-    def _views(
+    def _looks(
         self, picture: Float[Array, "h w 3"], places: Float[Array, "2 2"]
     ) -> Float[Array, "V a b 3"]:
         """What is judged: the picture's tiles, and for classes the whole of it, the last."""
@@ -337,11 +366,11 @@ class PixelPolisher:
         return jnp.full(count, (1 - whole) / (count - 1)).at[-1].set(whole)
 
     def _cuts(self, picture: Float[Array, "h w 3"]) -> tuple[Cut, Cut]:
-        net, config = self._net, self._config
+        config = self._config
         if self._target.resizes:
-            return cut_sides(picture, _WINDOW * net.size, 1, config.jitter)
+            return cut_sides(picture, _WINDOW * self._size, 1, config.jitter)
         limit = max(picture.shape) if self._target.sees_whole else config.tile
-        return cut_sides(picture, limit, net.multiple, config.jitter)
+        return cut_sides(picture, limit, self._multiple, config.jitter)
 
 
 def colours(logits: Float[Array, "..."]) -> Float[Array, "..."]:

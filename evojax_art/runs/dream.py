@@ -10,6 +10,7 @@ numbered PNGs is all the state there is: what was interrupted goes on as if it h
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,11 +24,12 @@ from evojax_art.artwork.provenance import Provenance
 from evojax_art.language.formula import Expression, parse
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import decode, encode
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Network, by_name
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
 from evojax_art.objective.terms import Target
 from evojax_art.objective.tv import tv_noise
+from evojax_art.objective.views import ViewsConfig
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, within_gate
 from evojax_art.refine.views import resized
 from evojax_art.render.batch import render
@@ -92,6 +94,7 @@ class DreamConfig:
             polished, such as "( at ( * ( q 1 0.02 0 0 ) x_iy ) frame )". (With `subst` in place of
             `at`, the square in the middle repeats.)
         formulas: breed formulas around each frame; its pixels are not polished then.
+        views: that pictures are judged in besides.
         pixels: how pixels are polished.
         breed: how formulas are bred.
     """
@@ -103,6 +106,7 @@ class DreamConfig:
     turn: float = 0.5
     warp: str = ""
     formulas: bool = False
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     pixels: PixelsConfig = field(default_factory=_gentle)
     breed: BreedConfig = field(default_factory=BreedConfig)
 
@@ -153,18 +157,18 @@ class Dreamer:
 
     Args:
         config: how.
-        net: the network that looks.
-        target: what it shall see.
+        nets: the network that looks, or several by name.
+        target: what is wanted of them.
 
     Raises:
         InputError: a warp that is no formula, or does not read `frame`.
     """
 
-    def __init__(self, config: DreamConfig, net: Classifier, target: Target):
+    def __init__(self, config: DreamConfig, nets: Network | Mapping[str, Network], target: Target):
         self._config = config
-        self._net, self._target = net, target
+        self._nets, self._target = nets, target
         self._warp = read_warp(config.warp) if config.warp else None
-        self._polisher = PixelPolisher(net, target, config.pixels, onward=True)
+        self._polisher = PixelPolisher(nets, target, config.pixels, views=config.views, onward=True)
         self._evolution: Evolution | None = None
 
     def first(self, picture: UInt8[np.ndarray, "H W 3"]) -> Frame:
@@ -214,7 +218,7 @@ class Dreamer:
     def _evolution_around(self, picture: Picture) -> Evolution:
         """Compiled for the first frame, then used for all."""
         breed = self._config.breed
-        size = self._net.size
+        size = max(net.size for net in by_name(self._nets).values())
         images = (pyramid(picture, whole=True),)
         height, width, _ = picture.shape
         side = min(height, width)  # formulas are judged by the square in the middle
@@ -224,13 +228,14 @@ class Dreamer:
         if self._evolution is None:
             self._evolution = Evolution(
                 Genetic(population=breed.population, offspring=-(-breed.population // 2)),
-                self._net,
+                self._nets,
                 self._target,
                 ObjectiveConfig(near=breed.near),
                 RasterConfig(size=size),
                 max_length=breed.max_length,
                 photographs=images,
                 reference=reference,
+                views=self._config.views,
                 polish=breed.memetic,
             )
         return self._evolution.among(images, reference)

@@ -13,7 +13,7 @@ from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.provenance import read_provenance
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.program import Program, encode
-from evojax_art.nets.registry import lookup
+from evojax_art.nets.registry import lookup, weights_path
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.target import load_target
 from evojax_art.render.batch import render_population
@@ -40,9 +40,9 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     """
     console = console or Console(stderr=True, highlight=False)
     plan = make_plan(network_dtype=jnp.dtype(config.dtype))
-    net, target = load_target(config.target, plan)
-    unseen_name = "" if config.target.layer else lookup(config.target.net).unseen
-    unseen = load_net(unseen_name, plan=plan) if unseen_name else None
+    nets, target = load_target(config.target, config.views, plan)
+    unseen = {name: load_net(name, plan=plan) for name in unseen_names(config)}
+    size = max(net.size for net in nets.values())
     bound, photograph = _bind(config)
     seeds_key, key = jax.random.split(jax.random.key(config.seed))
     seeds = _seeds(config, bound.names, photograph, seeds_key)
@@ -50,14 +50,15 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     growth = replace(algorithm.growth, images=len(bound.pyramids))
     evolution = Evolution(
         replace(algorithm, growth=growth),
-        net,
+        nets,
         target,
         config.objective,
         config.raster,
         max_length=config.max_length,
         batch=config.batch or None,
         photographs=bound.pyramids,
-        reference=_reference(config.raster.look, config.raster.raster(net.size), bound, photograph),
+        reference=_reference(config.raster.look, config.raster.raster(size), bound, photograph),
+        views=config.views,
         polish=config.memetic,
         plan=plan,
     )
@@ -66,6 +67,24 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         console.print(line, markup=False, soft_wrap=True)
     records = Records(folder, config, evolution, bound, unseen)
     return Loop(config, evolution, records, folder, bound.names, console)(key, seeds)
+
+
+def unseen_names(config: RunConfig) -> list[str]:
+    """Networks that have no say in a run, and whose opinion is worth knowing.
+
+    Raises:
+        InputError: one that is a judge, or that there is not.
+    """
+    judges = config.target.net
+    for name in config.unseen:
+        if name in judges:
+            raise InputError(f"unseen {name} is a judge; leave it out of one of them")
+    if config.unseen:
+        return [name for name in config.unseen if name != "none"]
+    if config.target.layer:
+        return []
+    names = dict.fromkeys(name for judge in judges for name in lookup(judge).unseen)
+    return [name for name in names if name not in judges and weights_path(name).exists()]
 
 
 def _bind(config: RunConfig) -> tuple[Bound, str]:

@@ -210,8 +210,9 @@ class Loop:
         parts = [f"generation {last.generation}"]
         if drawn.count:
             parts.append(f"best {text(float(summary.best_score))}")
-            if not math.isnan(drawn.unseen):
-                parts.append(f"unseen judge {100 * drawn.unseen:.3g} %")
+            if drawn.unseen:
+                unseen = ", ".join(f"{100 * score:.3g}" for score in drawn.unseen)
+                parts.append(f"unseen {unseen} %")
             parts += [f"mean {text(float(summary.mean_score))}", f"noise {drawn.noise:.3f}"]
         else:
             parts.append("nothing valid yet")

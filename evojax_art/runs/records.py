@@ -1,8 +1,8 @@
 """The new bests of a run: their pictures, one sheet of them all, and the last on its own."""
 
-import math
 import re
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 from PIL import Image
 
 from evojax_art.artwork.beside import keep
@@ -21,6 +21,7 @@ from evojax_art.language.formula import Expression, parse
 from evojax_art.language.program import to_expressions
 from evojax_art.nets.base import Classifier
 from evojax_art.objective.target import provenance_of
+from evojax_art.objective.terms import judged_by
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_bands, render_picture
 from evojax_art.render.look import Raster
@@ -41,8 +42,8 @@ class Record:
         path: of its picture.
         score: the target's, for classes their probability.
         value: the same on the target's own scale, for classes log-odds.
-        unseen: the score by a network that nothing was bred for; NaN where there is none, or it
-            cannot be asked for this.
+        judges: each judge's score, where there are several.
+        unseen: the score by each network that nothing was bred for.
         noise: the 2015 measure of its picture.
         generation: that found it.
         formula: what draws it.
@@ -51,7 +52,8 @@ class Record:
     path: Path
     score: float
     value: float
-    unseen: float
+    judges: dict[str, float]
+    unseen: dict[str, float]
     noise: float
     generation: int
     formula: Expression
@@ -65,8 +67,8 @@ class Records:
         config: the run's.
         evolution: whose bests they are.
         bound: pictures that its formulas read.
-        unseen: a network that nothing is bred for; asked for those of its classes that mean what
-            the target's do, and not asked where none does.
+        unseen: networks that nothing is bred for, by name; asked for those of their classes that
+            mean what the target's do, and not asked where none does.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Records:
         config: RunConfig,
         evolution: Evolution,
         bound: Bound,
-        unseen: Classifier | None,
+        unseen: Mapping[str, Classifier],
     ):
         self.drawn: list[Record] = []
         self.unseen = unseen
@@ -115,6 +117,11 @@ class Records:
         )
         best = jax.device_get(best)
         score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
+        judges = {
+            name: float(best.evaluation.metrics[judged_by(name)])
+            for name in config.target.net
+            if judged_by(name) in best.evaluation.metrics
+        }
         generation = int(best.birth[0])
         self._compiled.result()
         noise, unseen = self._judge(formula)
@@ -127,7 +134,8 @@ class Records:
             raster=self._large,
             score=score,
             value=value,
-            unseen_score=unseen,
+            judges=judges,
+            unseen=unseen,
             noise=noise,
             judged_size=raster.height,
             judged_samples=raster.samples,
@@ -148,6 +156,7 @@ class Records:
                 path=path,
                 score=score,
                 value=value,
+                judges=judges,
                 unseen=unseen,
                 noise=noise,
                 generation=generation,
@@ -156,7 +165,7 @@ class Records:
         )
         self._thumbnails.append(thumbnail(picture, _SHEET_CELL))
         self._write_sheet()
-        return Drawn(len(self.drawn), generation, value, noise, unseen)
+        return Drawn(len(self.drawn), generation, value, noise, tuple(unseen.values()))
 
     def _compile(self) -> None:
         """Does with some formula what is done with a record, of its picture the first rows."""
@@ -164,18 +173,15 @@ class Records:
         self._judge(formula)
         next(render_bands(formula, self._evolution.look, self._large, **self._rest))
 
-    def _judge(self, formula: Expression) -> tuple[float, float]:
-        """Noise of the picture that is judged, and the unseen network's score of it."""
+    def _judge(self, formula: Expression) -> tuple[float, dict[str, float]]:
+        """Noise of the picture that is judged, and the unseen networks' scores of it."""
         look, raster = self._evolution.look, self._evolution.raster
         judged = render_picture(formula, look, raster, **self._rest)
         judged = jnp.asarray(judged[None], jnp.float32) / 255
-        return float(tv_noise(judged)[0]), self._unseen_score(judged)
-
-    def _unseen_score(self, judged: Float[Array, "1 H W 3"]) -> float:
-        if self.unseen is None:
-            return math.nan
-        opinion = self._evolution.target.opinion(self.unseen, judged)
-        return math.nan if opinion is None else float(opinion[0])
+        target = self._evolution.target
+        opinions = {name: target.opinion(net, judged) for name, net in self.unseen.items()}
+        unseen = {name: float(score[0]) for name, score in opinions.items() if score is not None}
+        return float(tv_noise(judged)[0]), unseen
 
     def _write_sheet(self) -> None:
         shown = spread(len(self.drawn), _SHEET_CELLS)
@@ -186,9 +192,10 @@ class Records:
 
     def _caption(self, record: Record) -> str:
         score = self._evolution.target.text(record.score)
-        if math.isnan(record.unseen):
+        if not record.unseen:
             return f"{score}  gen {record.generation}"
-        return f"{score}  unseen {100 * record.unseen:.3g} %"
+        unseen = " ".join(f"{100 * score:.3g}" for score in record.unseen.values())
+        return f"{score}  unseen {unseen} %"
 
 
 def _name(birth: Int[Array | np.ndarray, "2"]) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INLINE, REPEATABLE, UNSAVED, formerly
@@ -20,7 +21,9 @@ class RunConfig:
     """One evolution.
 
     Attributes:
-        target: what to see, and which network says so.
+        target: what to see, and which networks say so.
+        unseen: networks that have no say, whose opinion of new bests is written down; "none" for
+            none. By default those that suit the judges, and whose weights are there.
         dtype: of the network's arithmetic.
         seed: same seed, same run (on the same device).
         formulas: how many to score before stopping.
@@ -41,6 +44,7 @@ class RunConfig:
         batch: formulas rendered and judged at a time; 0 chooses by device.
         algorithm: which one; its settings are in the table of its name.
         raster: the pictures that are judged.
+        views: that they are judged in besides.
         objective: how fitness is composed.
         genetic: settings of the genetic algorithm.
         mount2015: settings of the 2015 experiment.
@@ -48,6 +52,7 @@ class RunConfig:
     """
 
     target: TargetConfig = field(default_factory=TargetConfig, metadata=INLINE)
+    unseen: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     formulas: int = 50_000
@@ -64,6 +69,7 @@ class RunConfig:
     batch: int = 0
     algorithm: Literal["genetic", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
     mount2015: Mount2015 = field(default_factory=Mount2015)

@@ -17,14 +17,14 @@ class Drawn(NamedTuple):
         generation: that found the last one; 0 for none.
         value: of the last one, on its target's own scale; NaN for none.
         noise: of the last one.
-        unseen: what a network that nothing was bred for says of it; NaN where there is none.
+        unseen: what the networks that nothing was bred for say of it.
     """
 
     count: int = 0
     generation: int = 0
     value: float = math.nan
     noise: float = math.nan
-    unseen: float = math.nan
+    unseen: tuple[float, ...] = ()
 
 
 class RunState(NamedTuple):

@@ -20,6 +20,7 @@ from evojax_art.objective.evaluation import Evaluation, Objective
 from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.terms import Target
+from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.plan import Plan
 from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
@@ -112,6 +113,7 @@ class Evolution:
             says for pictures of this size.
         photographs: that formulas read, see `language.photographs`.
         reference: the picture that `objective.near` keeps to, of any size.
+        views: in which pictures are judged besides, others in each generation.
         polish: whether the best are polished by gradient now and then.
         plan: where and how; None: `current_plan`.
 
@@ -131,6 +133,7 @@ class Evolution:
         batch: int | None = None,
         photographs: Sequence[Pyramid] = (),
         reference: Float[Array, "h w 3"] | None = None,
+        views: ViewsConfig | None = None,
         polish: MemeticConfig | None = None,
         plan: Plan | None = None,
     ):
@@ -142,6 +145,7 @@ class Evolution:
             raster,
             photographs=photographs,
             reference=reference,
+            views=views,
             plan=plan,
         )
         self.target = self.evaluator.target
@@ -231,7 +235,10 @@ class Evolution:
         return jax.lax.while_loop(unseen, generation, carried)[:3]
 
     def _generation(self, state: EvolutionState, params: Params) -> tuple[EvolutionState, Summary]:
-        ask_key, tell_key, polish_key, key = jax.random.split(state.key, 4)
+        has_views = self.evaluator.has_views
+        ask_key, tell_key, polish_key, key, *view_key = jax.random.split(state.key, 4 + has_views)
+        if has_views:
+            params = self.evaluator.seen_anew(params, view_key[0])
         number = state.generation + 1
         algorithm, before = self.algorithm, self.algorithm.survivors(state.algorithm)
         offspring = algorithm.ask(ask_key, state.algorithm)
