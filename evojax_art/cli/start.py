@@ -33,10 +33,10 @@ def read_start(given: str, size: str) -> UInt8[np.ndarray, "H W 3"]:
     width, height = picture_size(size)
     if min(width, height) < 32 or max(width, height) > 4096:
         raise InputError(f"--size {size}: frames have 32 to 4096 pixels to a side")
-    is_photograph = path.suffix.lower() in _PHOTOGRAPHS
-    if is_photograph and path.is_file() and path.suffix.lower() == ".png":
-        is_photograph = not read_provenance(path).formula
-    if is_photograph:
+    is_picture = is_photograph(given)
+    if is_picture and path.is_file() and path.suffix.lower() == ".png":
+        is_picture = not read_provenance(path).formula
+    if is_picture:
         return _fitted(read_image(path), width, height, free="x" not in size)
     jobs = read_given(given)
     if len(jobs) != 1:
@@ -46,6 +46,11 @@ def read_start(given: str, size: str) -> UInt8[np.ndarray, "H W 3"]:
     raster = Raster(height=height, width=width, samples=_SAMPLES)
     drawn = render_picture(jobs[0].expression, jobs[0].look, raster, images=bound.pyramids)
     return np.asarray(drawn, np.uint8)
+
+
+def is_photograph(given: str) -> bool:
+    """Whether an argument names a picture file, by its suffix."""
+    return Path(given).suffix.lower() in _PHOTOGRAPHS
 
 
 def _fitted(

@@ -35,6 +35,16 @@ def weights_path(name: str) -> Path:
     return _PACKAGE / weights if isinstance(weights, str) else weights.path
 
 
+def whereabouts(name: str) -> str:
+    """Where the weights of a network are, or how to get them, for people."""
+    weights, there = lookup(name).weights, weights_path(name).exists()
+    if isinstance(weights, str):
+        return "in this package" if there else "missing; install again"
+    if isinstance(weights, Installed):
+        return "installed" if there else f"not installed: `{weights.command}`"
+    return "in the cache" if there else f"not downloaded: `evojax-art nets {name} --download`"
+
+
 def missing_weights(name: str) -> InputError:
     """The complaint that the weights of a network are not where they are expected."""
     weights = lookup(name).weights
