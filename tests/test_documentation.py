@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evojax_art.cli.dream import DreamSettings
 from evojax_art.cli.main import COMMANDS
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.toml import read_config
@@ -132,9 +133,14 @@ def test_python_example_runs():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.toml")), ids=lambda p: p.stem)
 def test_config_parses_and_says_how_to_use_it(path):
     trains = path.parent.name == "training"
-    command = "python scripts/train_classifier.py" if trains else "evojax-art evolve"
-    assert read_config(path, TrainingConfig if trains else RunConfig)
-    assert f"{command} --config {path.relative_to(ROOT)}" in path.read_text()
+    name = path.relative_to(ROOT)
+    commands = {
+        f"python scripts/train_classifier.py --config {name}": TrainingConfig,
+        f"evojax-art evolve --config {name}": RunConfig,
+        f"evojax-art dream PHOTO --config {name}": DreamSettings,
+    }
+    (settings,) = [kind for command, kind in commands.items() if command in path.read_text()]
+    assert read_config(path, settings)
     assert f"]({path.name})" in (ROOT / "configs" / "README.md").read_text() or trains
 
 

@@ -64,6 +64,28 @@ def test_a_guide_is_measured_by_the_distance_to_its_activations(net, images, cha
     assert (np.asarray(measure.score[1:]) < 0.9).all()
 
 
+@pytest.mark.usefixtures("full_precision")
+@pytest.mark.parametrize("channel", [None, 5])
+def test_the_best_match_of_a_guide_is_by_dot_products(net, images, channel):
+    layer = "block2" if channel is None else f"block2:{channel}"
+    guide = np.asarray(images[0])
+    measure = LayerTarget(net, layer, guide=guide, match="best").measure(Observed(images, net))
+    found = activations(net, images, "block2")
+    found = found if channel is None else found[..., channel, None]
+    vectors = found.reshape(3, -1, found.shape[-1])
+    best = np.einsum("pic,jc->pij", vectors, vectors[0]).max(axis=2).mean(axis=1)
+    score = best / (vectors[0] ** 2).sum(axis=-1).mean()
+    np.testing.assert_allclose(measure.score, score, rtol=1e-3)
+    np.testing.assert_allclose(measure.value, np.arcsinh(score / FAINT), rtol=1e-3)
+
+
+def test_a_guide_matched_anywhere_may_be_of_any_size(net, images):
+    guide = np.asarray(jax.random.uniform(jax.random.key(5), (40, 200, 3)))
+    target = LayerTarget(net, "block1", guide=guide, match="best")
+    assert not target.sees_whole
+    assert np.isfinite(target.measure(Observed(images, net)).score).all()
+
+
 def test_a_guide_of_another_size_is_resized(net, images):
     def slope(height, width):
         rows, columns = np.mgrid[:height, :width] + 0.5
@@ -163,7 +185,7 @@ def test_scores_for_people(net):
 
 def test_layers_as_an_objective(net, images):
     target = LayerTarget(net, "logits:26")
-    value, score = target.measure(Observed(images, net))
+    value, score, _ = target.measure(Observed(images, net))
     for scale, expected in (("log_odds", value), ("probability", score)):
         config = ObjectiveConfig(scale=scale, class_weight=2.0)
         objective = build_objective(config, target)

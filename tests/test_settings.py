@@ -235,7 +235,7 @@ def test_old_flags_are_read(flags, capsys):
     elif command == "polish":
         config = parse_flags(PolishCommand, ["x", *given], command)
     else:
-        config = parse_flags(DreamCommand, ["x", *given], command).dream
+        config = parse_flags(DreamCommand, ["x", *given], command).settings.dream
     for name in OLD_FLAGS[flags]:
         config = getattr(config, name)
     assert str(config) == (given[1] if len(given) > 1 else "True")
@@ -303,7 +303,23 @@ TINY = (
 ).split()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+DREAMS = [path for path in CONFIGS if "evojax-art dream" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", DREAMS, ids=lambda path: path.stem)
+def test_every_dream_lives_through_a_tiny_frame(path, tiny_weights, tmp_path):
+    photo, out = tmp_path / "photo.png", tmp_path / "out"
+    Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(photo)
+    flags = ["--net", "tiny", "--weights", str(tiny_weights), "--layer", "squares", "--size", "48"]
+    flags += ["--frames", "2", "--video", "none", "--out", str(out)]
+    assert main(["dream", str(photo), "--config", str(path), *flags]) == 0
+    assert len(list((out / "frames").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if path not in DREAMS], ids=lambda path: path.stem
+)
 def test_every_config_lives_through_a_tiny_generation(path, tiny_weights, tmp_path, capsys):
     out = tmp_path / "out"
     flags = ["--config", str(path), *TINY, "--weights", str(tiny_weights), "--out", str(out)]

@@ -25,23 +25,16 @@ _BAR = 24  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamCommand:
-    """Let a network see things in a picture, and zoom into what it sees, without end.
-
-    The same command again goes on after the last frame, and makes what an uninterrupted one would
-    have made; with more frames it makes the dream longer. Ctrl-C ends it cleanly.
+class DreamSettings:
+    """A dream's settings, those of its clip with them.
 
     Attributes:
-        start: a photograph, a PNG of ours, or a formula.
-        out: the folder for frames and video; by default dreams/ and the start's name.
         frames: how many, with the start.
         video: kind of the video, dream.mp4 or dream.gif; auto is mp4 where there is an ffmpeg.
         fps: frames per second of the video.
-        dream: the settings.
+        dream: of the frames.
     """
 
-    start: str = field(metadata=POSITIONAL)
-    out: Path | None = None
     frames: int = 60
     video: Literal["auto", "mp4", "gif", "none"] = "auto"
     fps: float = 12.0
@@ -52,25 +45,46 @@ class DreamCommand:
             raise InputError(f"frames must be 1 to 100000, got {self.frames}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DreamCommand:
+    """Let a network see things in a picture, and zoom into what it sees, without end.
+
+    The same command again goes on after the last frame, and makes what an uninterrupted one would
+    have made; with more frames it makes the dream longer. Ctrl-C ends it cleanly.
+
+    Attributes:
+        start: a photograph, a PNG of ours, or a formula.
+        out: the folder for frames and video; by default dreams/ and the start's name.
+        config: a TOML file with any of the settings below; flags override it.
+        settings: the settings.
+    """
+
+    start: str = field(metadata=POSITIONAL)
+    out: Path | None = None
+    config: Path | None = None
+    settings: DreamSettings = field(default_factory=DreamSettings, metadata=INLINE)
+
+
 def dream(flags: list[str]) -> None:
     """The command."""
     command = parse_flags(DreamCommand, flags, "evojax-art dream")
-    config = command.dream
+    settings = command.settings
+    config = settings.dream
     keep_compiled()
     nets, target = load_target(config.target, config.views)
     dreamer = Dreamer(config, nets, target)
     folder_path = command.out or Path("dreams") / (_name(command.start) or "formula")
     folder = DreamFolder(folder_path, command.start, config)
-    video = usual_kind("dream") if command.video == "auto" else command.video
+    video = usual_kind("dream") if settings.video == "auto" else settings.video
     if video != "none":
-        folder.check_video(video, command.fps)
+        folder.check_video(video, settings.fps)
     start = None if len(folder) else read_start(command.start, config.size)
     console = Console(stderr=True, highlight=False)
-    if len(folder) < command.frames:
-        _make(command.frames, folder, dreamer, target, start, console)
-    written = folder.finish(video, command.fps)
+    if len(folder) < settings.frames:
+        _make(settings.frames, folder, dreamer, target, start, console)
+    written = folder.finish(video, settings.fps)
     noises = folder.noises()
-    missing = "" if len(noises) >= command.frames else "; the same command goes on from here"
+    missing = "" if len(noises) >= settings.frames else "; the same command goes on from here"
     print(f"{len(noises)} frames, noise {min(noises):.3f} to {max(noises):.3f}{missing}")
     print(*written, sep="\n")
 

@@ -36,6 +36,8 @@ class TargetConfig:
         layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL: the pictures
             shall excite it, as in DeepDream. A wrong name lists those there are.
         guide: with a layer, a picture: its activations there shall be matched.
+        match: with a guide: "place" matches what is at the same place in it, "best" what is most
+            alike anywhere in it, as the published DeepDream does.
         net: the network that judges, see `evojax-art nets`; or several, which must all see the
             target. Its classes are looked up in the first, and matched by meaning in the others.
         weights: a weights file, .safetensors, .pth or .caffemodel; NAME=FILE for one of several
@@ -47,6 +49,7 @@ class TargetConfig:
     target: tuple[str, ...] = ("crab",)
     layer: str = ""
     guide: Path | None = None
+    match: Literal["place", "best"] = "place"
     net: tuple[str, ...] = (DEFAULT,)
     weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     join: Literal["mean", "least"] = "mean"
@@ -184,7 +187,7 @@ def target_of(
         InputError: a class or layer that they do not have.
     """
     (first, net), *_ = nets.items()
-    target = choose_target(net, config.target, config.layer, guide, first)
+    target = choose_target(net, config.target, config.layer, guide, first, match=config.match)
     if len(nets) == 1 and not views.count:
         return target
     judges = [
@@ -220,6 +223,8 @@ def choose_target(
     layer: str = "",
     guide: Float[np.ndarray, "h w 3"] | None = None,
     name: str = "",
+    *,
+    match: Literal["place", "best"] = "place",
 ) -> Target:
     """The target that a user's words mean.
 
@@ -228,13 +233,14 @@ def choose_target(
         names: of classes, see `Vocabulary.find`; several are summed.
         layer: takes their place.
         guide: for the layer.
+        match: of the guide.
         name: of the network, where there are several.
 
     Raises:
         InputError: no such class or layer; all classes at once.
     """
     if layer:
-        return LayerTarget(net, layer, guide, name)
+        return LayerTarget(net, layer, guide, name, match=match)
     return ClassTarget(net.vocabulary, classes_of(net, names), name)
 
 

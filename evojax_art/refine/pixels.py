@@ -12,6 +12,9 @@ As in DeepDream (Mordvintsev, Olah and Tyka, 2015) the picture is climbed at sev
 - The 2015 gate holds: a picture whose noise reaches it is drawn towards its own denoised version,
   just as far as it must be.
 
+The rule "plain" has none of these but the octaves: it is DeepDream as published, whose pixels take
+steps of the gradient over its mean absolute value, and whose shifts wrap around the edges.
+
 The outcome is the best picture met in the last octave, judged as it is; the start counts as one.
 Best is first of all no worse than the start, in value, and in noise unless within the gate; then
 within the gate; then of the highest value.
@@ -22,12 +25,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
@@ -46,6 +50,7 @@ from evojax_art.refine.views import (
 )
 from evojax_art.runtime.errors import InputError
 
+_NOTHING = 1e-30  # a gradient that is 0 everywhere stays so
 _EDGE = 1 / 64  # how far from their ends the sigmoid takes black and white
 _LOOKS = 4  # at the picture in an octave; those in the last may become the outcome
 _LEAST_OCTAVE = 64  # pixels of the shorter side
@@ -59,11 +64,13 @@ class PixelsConfig:
     """How pixels are polished.
 
     Attributes:
+        rule: "bands", or "plain" for DeepDream as published, see above.
         octaves: sizes at which the picture is climbed, the last its own; none has
             fewer than 64 pixels to a side, except the last.
         octave_scale: each octave's size over that of the one before.
         steps: of each octave.
-        learning_rate: length of a step: the root mean square change of a pixel's log-odds.
+        learning_rate: length of a step: the root mean square change of a pixel's log-odds; by the
+            plain rule the mean change of a pixel, in 255ths.
         momentum: share of the last step that is taken again.
         smoothness: length of a gradient's band over that of the next finer one; larger gives
             larger shapes, below 1 gives static.
@@ -74,6 +81,7 @@ class PixelsConfig:
         noise_gate: the outcome's noise stays below, 0.05 in 2015; 0 for no gate.
     """
 
+    rule: Literal["bands", "plain"] = "bands"
     octaves: int = 4
     octave_scale: float = 1.6
     steps: int = 16
@@ -198,12 +206,18 @@ class PixelPolisher:
         self._graphs, self._weights = split_nets(named)
         self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._compile_seconds = 0.0
+        self._is_plain = config.rule == "plain"
+
+        def direction(update: ArrayLike, _: Any) -> Array:
+            gradient = jnp.asarray(update)
+            if not self._is_plain:
+                return by_bands(gradient, config.smoothness)
+            return gradient / (jnp.mean(jnp.abs(gradient)) + _NOTHING)
+
         self._optimizer = optax.chain(
-            optax.stateless_with_tree_map(
-                lambda update, _: by_bands(jnp.asarray(update), config.smoothness)
-            ),
+            optax.stateless_with_tree_map(direction),
             optax.ema(config.momentum, debias=False),
-            optax.scale(config.learning_rate),
+            optax.scale(config.learning_rate / (255 if self._is_plain else 1)),
         )
 
     def __call__(
@@ -222,7 +236,7 @@ class PixelPolisher:
         sizes = octave_sizes(height, width, config.octaves, config.octave_scale, _LEAST_OCTAVE)
         detail = jnp.zeros((*sizes[0], 3))
         for number, size in enumerate(sizes):
-            base = log_odds(resized(start, size))
+            base = self._climbed(resized(start, size))
             detail = resized(detail, size)
             optimizer = self._optimizer.init(detail)
             places = jax.random.uniform(jax.random.fold_in(key, number), (config.steps, 2, 2))
@@ -232,9 +246,9 @@ class PixelPolisher:
                 detail, optimizer, value = self._run("climb", self._climb, *arguments, begin, end)
                 if number == len(sizes) - 1:
                     candidate = self._candidate(
-                        within_gate(colours(base + detail), config.noise_gate)
+                        within_gate(self._colours(base + detail), config.noise_gate)
                     )
-                    detail = log_odds(candidate.picture) - base
+                    detail = self._climbed(candidate.picture) - base
                     best = self._better(best, candidate, first)
                 share = (number + end / config.steps) / len(sizes)
                 progress_fn(share, float(value))
@@ -250,6 +264,13 @@ class PixelPolisher:
             compile_seconds=self._compile_seconds,
             seconds=seconds,
         )
+
+    def _climbed(self, picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+        """What is climbed, of a picture: its pixels' log-odds, or its pixels."""
+        return jnp.clip(picture, 0, 1) if self._is_plain else log_odds(picture)
+
+    def _colours(self, climbed: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+        return jnp.clip(climbed, 0, 1) if self._is_plain else colours(climbed)
 
     def _better(self, best: _Candidate, new: _Candidate, start: _Candidate) -> _Candidate:
         if self._onward:
@@ -309,7 +330,10 @@ class PixelPolisher:
             value, gradient = self._gradient(nets, base + detail, *(of[number] for of in chance))
             gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
             updates, optimizer = self._optimizer.update(gradient, optimizer)
-            return optax.apply_updates(detail, updates), optimizer, value
+            moved = optax.apply_updates(detail, updates)
+            if self._is_plain:
+                moved = jnp.clip(base + moved, 0, 1) - base
+            return moved, optimizer, value
 
         return jax.lax.fori_loop(begin, end, step, (detail, optimizer, jnp.float32(0)))
 
@@ -323,7 +347,7 @@ class PixelPolisher:
         """What is climbed, and its gradient in the pixels' log-odds."""
 
         def from_pixels(logits):
-            picture = colours(logits)
+            picture = logits if self._is_plain else colours(logits)
             return self._looks(picture, places), total_variation(picture[None])[0]
 
         def group_value(views, weights):
@@ -352,11 +376,12 @@ class PixelPolisher:
     ) -> Float[Array, "V a b 3"]:
         """What is judged: the picture's tiles, and for classes the whole of it, the last."""
         cuts = self._cuts(picture)
-        tiles = cut_up(picture, cuts, corner_at(places[0], cuts))
+        beyond = "wrap" if self._is_plain else "reflect"
+        tiles = cut_up(picture, cuts, corner_at(places[0], cuts), beyond)
         if not self._target.resizes:
             return tiles
         frame = cut_sides(picture, max(picture.shape), 1, self._config.jitter)
-        whole = cut_up(picture, frame, corner_at(places[1], frame))[0]
+        whole = cut_up(picture, frame, corner_at(places[1], frame), beyond)[0]
         return jnp.concatenate([tiles, resized(whole, tiles.shape[1:3])[None]])
 
     def _weights_of(self, count: int) -> Float[Array, "V"]:

@@ -1,6 +1,6 @@
 """How pixel polish looks at a picture: sizes, bands of a gradient, tiles."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,21 +102,25 @@ def corner_at(place: Float[Array, "2"], cuts: tuple[Cut, Cut]) -> Int[Array, "2"
 
 
 def cut_up(
-    picture: Float[Array, "h w 3"], cuts: tuple[Cut, Cut], corner: Int[Array, "2"]
+    picture: Float[Array, "h w 3"],
+    cuts: tuple[Cut, Cut],
+    corner: Int[Array, "2"],
+    beyond: Literal["reflect", "wrap"] = "reflect",
 ) -> Float[Array, "T a b 3"]:
-    """A picture in tiles, mirrored beyond its edges.
+    """A picture in tiles.
 
     Args:
         picture: what is cut.
         cuts: its two sides'.
         corner: where they begin, see `corner_at`.
+        beyond: its edges it is mirrored, or begins again.
     """
     sizes = [cut.count * cut.tile for cut in cuts]
     margins = [
         (cut.jitter, size - side + cut.jitter)
         for cut, size, side in zip(cuts, sizes, picture.shape[:2], strict=True)
     ]
-    canvas = jnp.pad(picture, (*margins, (0, 0)), mode="reflect")
+    canvas = jnp.pad(picture, (*margins, (0, 0)), mode=beyond)
     shifted = jax.lax.dynamic_slice(canvas, (corner[0], corner[1], 0), (*sizes, 3))
     (rows, height, _), (columns, width, _) = cuts
     tiles = shifted.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
