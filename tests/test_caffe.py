@@ -1,6 +1,5 @@
 """Networks of Caffe's zoo, and the files that they come in."""
 
-import struct
 import time
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_caffe import caffemodel, field, number
 
 from evojax_art.nets.caffe_files import read_tensors
 from evojax_art.nets.googlenet import GoogLeNet
@@ -32,43 +32,6 @@ def reference(shared_weights):
         return dict(arrays)
 
 
-def number(value: int) -> bytes:
-    """A varint."""
-    digits = []
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*digits, value])
-
-
-def field(place: int, content: bytes) -> bytes:
-    return number(place << 3 | 2) + number(len(content)) + content
-
-
-def blob(values: np.ndarray, *, is_old=False, is_double=False, is_packed=True) -> bytes:
-    if is_old:
-        shape = (1,) * (4 - values.ndim) + values.shape
-        dims = b"".join(number(n << 3) + number(size) for n, size in enumerate(shape, 1))
-    else:
-        dims = field(7, field(1, b"".join(map(number, values.shape))))
-    flat = values.ravel()
-    if is_double:
-        return dims + field(8, flat.astype("<f8").tobytes())
-    if is_packed:
-        return dims + field(5, flat.astype("<f4").tobytes())
-    return dims + b"".join(number(5 << 3 | 5) + struct.pack("<f", one) for one in flat)
-
-
-def model(layers: dict[str, list[np.ndarray]], *, is_old=False, **how) -> bytes:
-    """A `.caffemodel`."""
-    place, name_at, blobs_at = (2, 4, 6) if is_old else (100, 1, 7)
-    content = field(1, b"some net")
-    for name, blobs in layers.items():
-        held = b"".join(field(blobs_at, blob(one, is_old=is_old, **how)) for one in blobs)
-        content += field(place, field(name_at, name.encode()) + held)
-    return content
-
-
 LAYERS = {
     "data": [],
     "conv": [np.arange(24.0).reshape(2, 3, 2, 2), np.array([1.0, 2.0])],
@@ -80,7 +43,7 @@ LAYERS = {
 @pytest.mark.parametrize("how", [{}, {"is_double": True}, {"is_packed": False}])
 def test_both_layouts_are_read(tmp_path, is_old, how):
     path = tmp_path / "net.caffemodel"
-    path.write_bytes(model(LAYERS, is_old=is_old, **how))
+    path.write_bytes(caffemodel(LAYERS, is_old=is_old, **how))
     tensors = read_tensors(path)
     assert list(tensors) == ["conv/weight", "conv/bias", "dense/fc/weight", "dense/fc/bias"]
     for name, blobs in LAYERS.items():
@@ -94,7 +57,7 @@ def test_both_layouts_are_read(tmp_path, is_old, how):
     [
         (b"", "has no layers with weights"),
         (field(1, b"a net without any"), "has no layers with weights"),
-        (model(LAYERS)[:-3], "it ends 3 bytes too early"),
+        (caffemodel(LAYERS)[:-3], "it ends 3 bytes too early"),
         (b"\x80\x02}q\x00.", "a damaged .caffemodel, or none"),
         (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "bytes too early"),
         (b"\xff" * 12, "a number of more than ten bytes"),
@@ -122,7 +85,7 @@ def test_damaged_files_are_refused_in_a_line(tmp_path, content, said):
 @given(st.data())
 @settings(max_examples=300)
 def test_any_damage_is_refused_or_read(tmp_path_factory, data):
-    content = bytearray(model(LAYERS, is_old=data.draw(st.booleans())))
+    content = bytearray(caffemodel(LAYERS, is_old=data.draw(st.booleans())))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 1))
         content[place] = data.draw(st.integers(0, 255))
@@ -156,7 +119,7 @@ def test_side_heads_are_left_out(tmp_path, shared_weights, trained):
     content = (shared_weights / FILE).read_bytes()
     head = [np.ones((8, 4), np.float32), np.ones(8, np.float32)]
     path = tmp_path / FILE
-    path.write_bytes(content + model({"loss1/fc": head, "loss2/fc": head}))
+    path.write_bytes(content + caffemodel({"loss1/fc": head, "loss2/fc": head}))
     pictures = jnp.full((1, 224, 224, 3), 0.5)
     np.testing.assert_array_equal(
         load_net("bvlc_googlenet", path).logits(pictures), trained.logits(pictures)
@@ -165,14 +128,14 @@ def test_side_heads_are_left_out(tmp_path, shared_weights, trained):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "net.caffemodel"
-    path.write_bytes(model(LAYERS))
+    path.write_bytes(caffemodel(LAYERS))
     with pytest.raises(InputError, match=r"not the weights of bvlc_googlenet, it lacks layers/"):
         load_net("bvlc_googlenet", path)
 
 
 def test_names_in_a_file_do_not_break_the_line(tmp_path, shared_weights):
     path = tmp_path / FILE
-    stranger = model({"a\n\x1b[2J" + "b" * 1000: LAYERS["conv"]})
+    stranger = caffemodel({"a\n\x1b[2J" + "b" * 1000: LAYERS["conv"]})
     path.write_bytes((shared_weights / FILE).read_bytes() + stranger)
     with pytest.raises(InputError, match="which is unknown") as error:
         load_net("bvlc_googlenet", path)

@@ -132,7 +132,7 @@ class _Never(ClassTarget):
     """Steps uphill lead downhill: the gradient has the wrong sign."""
 
     def measure(self, observed):
-        value, score = super().measure(observed)
+        value, score, _ = super().measure(observed)
         return Measure(value - 2 * (value - jax.lax.stop_gradient(value)), score)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evojax_art.nets import cifar, efficientnet, googlenet, squeezenet
+from evojax_art.nets import caffenet, cifar, efficientnet, googlenet, squeezenet
 from evojax_art.nets.entry import Installed, NetEntry
 from evojax_art.runtime.errors import InputError, suggest
 
@@ -11,6 +11,7 @@ REGISTRY: dict[str, NetEntry] = {
     **cifar.NETS,
     **squeezenet.NETS,
     **googlenet.NETS,
+    **caffenet.NETS,
     **efficientnet.NETS,
 }
 
