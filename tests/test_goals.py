@@ -11,7 +11,8 @@ from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.layers import LayerTarget, layer_shapes
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
-from evojax_art.objective.target import choose_target
+from evojax_art.objective.target import TargetConfig, target_of
+from evojax_art.objective.views import ViewsConfig
 from evojax_art.runtime.errors import InputError
 
 FAINT = 0.02  # where the scale of values turns from linear to logarithmic
@@ -173,9 +174,12 @@ def test_layers_that_do_not_exist(net, layer):
 
 
 def test_a_layer_takes_the_place_of_a_target(net):
-    assert choose_target(net, ("crab", "26")).indices == (26,)
-    assert isinstance(choose_target(net, ("crab",), "block2:3"), LayerTarget)
-    assert choose_target(net, ("crab",), "block2:3").channel == 3
+    def chosen(**settings):
+        return target_of({"cifar100": net}, TargetConfig(**settings), None, ViewsConfig())
+
+    assert chosen(target=("crab", "26")).indices == (26,)
+    assert isinstance(chosen(layer="block2:3"), LayerTarget)
+    assert chosen(layer="block2:3").channel == 3
 
 
 def test_scores_for_people(net):

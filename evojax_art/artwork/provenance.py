@@ -15,6 +15,8 @@ jitter                True if these are at random places
 crop                  LEFT,TOP,WIDTH,HEIGHT of WIDTHxHEIGHT, pixels: the part that this is
 adaptive              threshold of adaptive sampling, in [0, 1)
 target                terms that name the classes it was bred for, joined by ", "
+prompt                or what was to be seen, in words
+against               what else it might have been, JSON: a list of texts; empty for the usual
 layer                 or the layer of the network, NAME or NAME:CHANNEL
 guide, guide_sha256   the picture whose activations that layer was to match: as it was named, and
                       its checksum as above
@@ -63,7 +65,16 @@ from evojax_art.runtime.errors import InputError
 
 FORMAT = 1
 _KEY = "evojax_art"
-_TEXTS = ("formula", "layer", "net", "id", "polished_from", "pixels_polished_from", "drawn_by")
+_TEXTS = (
+    "formula",
+    "prompt",
+    "layer",
+    "net",
+    "id",
+    "polished_from",
+    "pixels_polished_from",
+    "drawn_by",
+)
 _NUMBERS = ("score", "value", "unseen_score", "noise", "fps")
 _SCORES = ("judges", "unseen")
 _COUNTS = ("judged_size", "judged_samples", "seed", "generation", "formulas", "frame")
@@ -80,6 +91,8 @@ class Provenance:
         raster: of the picture.
         adaptive: threshold of adaptive sampling.
         target: terms that name classes.
+        prompt: in words.
+        against: in words, what else it might have been.
         layer: of the network.
         guide: what the layer was to match, as it was named.
         guide_sha256: of that file's bytes, hexadecimal.
@@ -110,6 +123,8 @@ class Provenance:
     raster: Raster | None = None
     adaptive: float = 0.0
     target: tuple[str, ...] = ()
+    prompt: str = ""
+    against: tuple[str, ...] = ()
     layer: str = ""
     guide: str = ""
     guide_sha256: str = ""
@@ -154,6 +169,8 @@ class Provenance:
             said |= _raster_text(self.raster)
         if self.adaptive:
             said["adaptive"] = str(self.adaptive)
+        if self.against:
+            said["against"] = json.dumps(self.against)
         if self.target:
             said["target"] = ", ".join(self.target)
         for name in _SCORES:
@@ -182,7 +199,7 @@ class Provenance:
             return cls()
         found: dict[str, Any] = {key: text[key] for key in _TEXTS if key in text}
         found |= {key: text[key] for key in ("guide", "guide_sha256") if key in text}
-        found |= _parsed(text, _SCORES, _scores)
+        found |= _parsed(text, _SCORES, _scores) | _parsed(text, ("against",), _words)
         found |= _parsed(text, _NUMBERS, float) | _parsed(text, _COUNTS, int)
         return cls(
             **found,
@@ -249,6 +266,21 @@ def _scores(said: str) -> dict[str, float]:
         return {str(name): float(score) for name, score in json.loads(said).items()}
     except (AttributeError, TypeError, RecursionError) as error:
         raise ValueError(said) from error
+
+
+def _words(said: str) -> tuple[str, ...]:
+    """Texts.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        words = json.loads(said)
+    except RecursionError as error:
+        raise ValueError(said) from error
+    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise ValueError(said)
+    return tuple(words)
 
 
 def _look(text: Mapping[str, str]) -> Look | None:

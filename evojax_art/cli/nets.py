@@ -23,7 +23,14 @@ from evojax_art.language.photographs import read_image
 from evojax_art.nets.base import Classifier
 from evojax_art.nets.download import download
 from evojax_art.nets.entry import Published
-from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path, whereabouts
+from evojax_art.nets.registry import (
+    DEFAULT,
+    REGISTRY,
+    lookup,
+    vocabulary_of,
+    weights_path,
+    whereabouts,
+)
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.target import TargetConfig
 from evojax_art.render.large import render_picture
@@ -117,7 +124,7 @@ def _tell(name: str) -> None:
 
 
 def _tell_classes(name: str, target: str) -> None:
-    vocabulary = lookup(name).vocabulary()
+    vocabulary = vocabulary_of(name)
     group_of = {
         index: f" ({group})" for group, members in vocabulary.groups.items() for index in members
     }

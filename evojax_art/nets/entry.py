@@ -6,15 +6,16 @@ registry puts them together. So a new network is its module and its name in `reg
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from sysconfig import get_path
+from typing import Any
 
 import numpy as np
 
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Network
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.runtime.cache import cache_folder
 
@@ -67,14 +68,16 @@ class Published(_Known):
         sha256: of the whole file, 64 hexadecimal digits. Nothing else is taken for that file,
             neither when it is fetched nor when it is read from the cache.
         sha1: in its place, 40 digits, where the publisher states no more.
+        copy: its name in the cache, where the published one says too little.
     """
 
     url: str
+    copy: str = ""
 
     @property
     def file_name(self) -> str:
-        """Of the published file, and of its copy in the cache."""
-        return self.url.rpartition("/")[2]
+        """Of its copy in the cache; mostly that of the published file."""
+        return self.copy or self.url.rpartition("/")[2]
 
     @property
     def path(self) -> Path:
@@ -123,7 +126,8 @@ class NetEntry:
 
     Attributes:
         build: makes the module, weights still random.
-        vocabulary: its classes, without building it.
+        vocabulary: its classes, without building it; None where it has none.
+        sizes: further arguments of `build`, from the tensors of the file.
         weights: the name of a file that is part of this package, or what must be fetched or
             installed.
         multiply_adds: that it takes for a picture of its own size, in thousands of millions.
@@ -133,8 +137,9 @@ class NetEntry:
         summary: one line for people.
     """
 
-    build: Callable[..., Classifier]
-    vocabulary: Callable[[], Vocabulary]
+    build: Callable[..., Network]
+    vocabulary: Callable[[], Vocabulary] | None = None
+    sizes: Callable[[dict[str, np.ndarray]], Mapping[str, Any]] = lambda tensors: {}
     weights: str | Published | Installed
     multiply_adds: float
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from evojax_art.nets import caffenet, cifar, efficientnet, googlenet, squeezenet
+from evojax_art.nets import caffenet, cifar, clip, efficientnet, googlenet, squeezenet
 from evojax_art.nets.entry import Installed, NetEntry
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.runtime.errors import InputError, suggest
 
 DEFAULT = "cifar100"
@@ -13,6 +14,7 @@ REGISTRY: dict[str, NetEntry] = {
     **googlenet.NETS,
     **caffenet.NETS,
     **efficientnet.NETS,
+    **clip.NETS,
 }
 
 _PACKAGE = Path(__file__).parent
@@ -28,6 +30,18 @@ def lookup(name: str) -> NetEntry:
         near = suggest(name, REGISTRY) or f"; there are {', '.join(REGISTRY)}"
         raise InputError(f"unknown network {name!r}{near}")
     return REGISTRY[name]
+
+
+def vocabulary_of(name: str) -> Vocabulary:
+    """The classes of a network.
+
+    Raises:
+        InputError: no such network, or it has none.
+    """
+    vocabulary = lookup(name).vocabulary
+    if vocabulary is None:
+        raise InputError(f"{name} has no classes: say with --prompt what it shall see")
+    return vocabulary()
 
 
 def weights_path(name: str) -> Path:

@@ -7,6 +7,7 @@ explicit request.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from jax.typing import DTypeLike
 from safetensors.numpy import load_file, save_file
 
 from evojax_art.nets import caffe_files, torch_files
-from evojax_art.nets.base import Classifier, Network
+from evojax_art.nets.base import Network
 from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import DEFAULT, lookup, missing_weights, weights_path
 from evojax_art.runtime.errors import InputError
@@ -29,8 +30,8 @@ def load_net(
     *,
     dtype: DTypeLike | None = None,
     plan: Plan | None = None,
-) -> Classifier:
-    """A classifier with its weights.
+) -> Any:
+    """A network with its weights: a `Classifier`, or a `Clip`.
 
     Args:
         name: a name of the registry, see `evojax-art nets`.
@@ -52,8 +53,13 @@ def load_net(
     elif not (path := Path(weights)).exists():
         raise InputError(f"no weights at {path}; check the path")
     # Shapes only: random weights, to be replaced at once, would take longer than the file.
-    net = nnx.eval_shape(lambda: entry.build(dtype=dtype, rngs=nnx.Rngs(0)))
-    _assign(net, entry.convert(read_tensors(path)), path, name)
+    tensors = read_tensors(path)
+    try:
+        sizes = entry.sizes(tensors)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    net: Any = nnx.eval_shape(lambda: entry.build(dtype=dtype, rngs=nnx.Rngs(0), **sizes))
+    _assign(net, entry.convert(tensors), path, name)
     net.eval()
     return net
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from evojax_art.nets.base import Classifier, Network, by_name
+from evojax_art.nets.clip import Clip
 from evojax_art.objective.tv import total_variation
 from evojax_art.objective.views import Views, ViewsConfig, view
 from evojax_art.runtime.plan import Plan
@@ -79,6 +80,11 @@ class Observed:
             name,
             lambda: jax.nn.log_softmax(net.logits(self.images), axis=-1),
         )
+
+    def image_embedding(self, name: str = "") -> Float[Array, "P D"]:
+        """Directions of pictures in a network that reads, see `nets.clip`."""
+        net: Clip = self.net(name)
+        return self._once("image_embedding", name, lambda: net.image_embedding(self.images))
 
     def activations(self, name: str = "") -> dict[str, Array]:
         """Of every layer of a network, at the pictures' own size.

@@ -1,10 +1,10 @@
 """What commands are asked for: classes of some networks, or a layer of one."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -13,12 +13,15 @@ from evojax_art.artwork.beside import guide_beside
 from evojax_art.artwork.provenance import Provenance
 from evojax_art.language.bindings import checksum
 from evojax_art.language.photographs import read_image
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Classifier, Network
+from evojax_art.nets.clip import Clip
 from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup
+from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.ensemble import Ensemble, Judge
 from evojax_art.objective.layers import LayerTarget
+from evojax_art.objective.prompts import AGAINST, PromptTarget
 from evojax_art.objective.terms import Target
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.runtime.errors import InputError
@@ -33,6 +36,10 @@ class TargetConfig:
     Attributes:
         target: what to see: names of classes or superclasses, parts of names, or indices; several
             are summed.
+        prompt: what to see, in words, for networks that read (`clip_vit_b32`, which is then the
+            default); others beside them are asked for the target.
+        against: what else it might be, a text each; by default four texts such as "an abstract
+            pattern".
         layer: in place of a target, a layer of the network, NAME or NAME:CHANNEL: the pictures
             shall excite it, as in DeepDream. A wrong name lists those there are.
         guide: with a layer, a picture: its activations there shall be matched.
@@ -47,6 +54,8 @@ class TargetConfig:
     """
 
     target: tuple[str, ...] = ("crab",)
+    prompt: str = ""
+    against: tuple[str, ...] = ()
     layer: str = ""
     guide: Path | None = None
     match: Literal["place", "best"] = "place"
@@ -64,6 +73,12 @@ class TargetConfig:
         """
         if not self.target:
             raise InputError("target: name at least one class")
+        if self.against and not self.prompt:
+            raise InputError("against: say with --prompt what to see instead")
+        if self.prompt and self.layer:
+            raise InputError("layer: give a prompt or a layer, not both")
+        if self.prompt and not any(lookup(name).vocabulary is None for name in self.judges):
+            raise InputError(f"prompt: none of {' '.join(self.judges)} reads; try --net {READER}")
         if self.guide and not self.layer:
             raise InputError("guide: say with --layer which layer of the network shall match it")
         if not self.net:
@@ -81,6 +96,11 @@ class TargetConfig:
         self.weights_files  # noqa: B018  refuses what belongs to no network
 
     @property
+    def judges(self) -> tuple[str, ...]:
+        """The networks: those named, or the one that reads where a prompt is all that was said."""
+        return (READER,) if self.prompt and self.net == (DEFAULT,) else self.net
+
+    @property
     def weights_files(self) -> dict[str, Path]:
         """The weights file of each network for which one is named.
 
@@ -90,25 +110,28 @@ class TargetConfig:
         files = {}
         for given in self.weights:
             name, equals, file = given.partition("=")
-            if not (equals and (name in self.net or name in REGISTRY)):
-                if len(self.net) > 1:
-                    raise InputError(
-                        f"weights {given}: say whose they are, as in {next(iter(self.net))}={given}"
-                    )
-                name, file = next(iter(self.net)), given
-            if name not in self.net:
-                raise InputError(f"weights {given}: {name} is not among --net {' '.join(self.net)}")
+            if not (equals and (name in self.judges or name in REGISTRY)):
+                if len(self.judges) > 1:
+                    whose = f"{next(iter(self.judges))}={given}"
+                    raise InputError(f"weights {given}: say whose they are, as in {whose}")
+                name, file = next(iter(self.judges)), given
+            if name not in self.judges:
+                among = " ".join(self.judges)
+                raise InputError(f"weights {given}: {name} is not among --net {among}")
             files[name] = Path(file).expanduser()
         return files
 
     @property
     def words(self) -> str:
         """What is wanted, in words."""
+        if self.prompt:
+            return f'"{self.prompt}"'
         if not self.layer:
             return " ".join(self.target)
         return f"layer {self.layer}" + (f" like {self.guide.name}" if self.guide else "")
 
 
+READER = "clip_vit_b32"  # the network that reads prompts, where none is named
 UNSAID = TargetConfig(target=(), net=())  # all is for `recall_target` to fill in
 
 
@@ -124,14 +147,18 @@ def recall_target(config: TargetConfig, provenance: Provenance, folder: Path) ->
         InputError: a guide without a layer, or one that is not beside the picture.
     """
     target, layer, guide = config.target, config.layer, config.guide
-    if not (target or layer):
+    prompt, against = config.prompt, config.against
+    if not (target or layer or prompt):
         target, layer = provenance.target, provenance.layer
+        prompt, against = provenance.prompt, against or provenance.against
         if layer and provenance.guide and not guide:
             guide = guide_beside(provenance, folder)
     default = TargetConfig()
     recalled = replace(
         config,
         target=target or default.target,
+        prompt=prompt,
+        against=against,
         layer=layer,
         guide=guide,
         net=config.net or tuple(provenance.net.split()) or default.net,
@@ -146,9 +173,10 @@ def provenance_of(config: TargetConfig) -> Provenance:
     Raises:
         InputError: the guide cannot be read.
     """
-    net = " ".join(config.net)
+    net = " ".join(config.judges)
     if not config.layer:
-        return Provenance(target=config.target, net=net)
+        said = {"prompt": config.prompt, "against": config.against} if config.prompt else {}
+        return Provenance(target=config.target, net=net, **said)
     if not config.guide:
         return Provenance(layer=config.layer, net=net)
     guide, sha256 = str(config.guide), checksum(config.guide)
@@ -157,7 +185,7 @@ def provenance_of(config: TargetConfig) -> Provenance:
 
 def load_target(
     config: TargetConfig, views: ViewsConfig | None = None, plan: Plan | None = None
-) -> tuple[dict[str, Classifier], Target]:
+) -> tuple[dict[str, Network], Target]:
     """The networks, in the plan's arithmetic, and what is wanted of them.
 
     Args:
@@ -170,13 +198,15 @@ def load_target(
     """
     config.check()
     files = config.weights_files
-    nets = {name: load_net(name, files.get(name), plan=plan) for name in config.net}
+    nets: dict[str, Network] = {
+        name: load_net(name, files.get(name), plan=plan) for name in config.judges
+    }
     guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
     return nets, target_of(nets, config, guide, views or ViewsConfig())
 
 
 def target_of(
-    nets: Mapping[str, Classifier],
+    nets: Mapping[str, Network],
     config: TargetConfig,
     guide: Float[np.ndarray, "h w 3"] | None,
     views: ViewsConfig,
@@ -186,69 +216,46 @@ def target_of(
     Raises:
         InputError: a class or layer that they do not have.
     """
-    (first, net), *_ = nets.items()
-    target = choose_target(net, config.target, config.layer, guide, first, match=config.match)
+    if config.layer:
+        ((name, net),) = nets.items()
+        targets: dict[str, Target] = {
+            name: LayerTarget(net, config.layer, guide, name, match=config.match)
+        }
+    else:
+        targets = _in_own_words(nets, config)
     if len(nets) == 1 and not views.count:
-        return target
+        return next(iter(targets.values()))
     judges = [
-        Judge(
-            name=name,
-            target=target if name == first else _likewise(net, config.target, nets, name),
-            weight=weight,
-            cost=lookup(name).multiply_adds,
-        )
+        Judge(name=name, target=targets[name], weight=weight, cost=lookup(name).multiply_adds)
         for name, weight in zip(nets, config.net_weight or [1.0] * len(nets), strict=True)
     ]
     return Ensemble(judges, config.join, views.join)
 
 
-def _likewise(
-    first: Classifier, queries: Sequence[str], nets: Mapping[str, Classifier], name: str
-) -> ClassTarget:
-    """The classes of another network that mean what queries mean to the first."""
-    vocabulary, found = nets[name].vocabulary, set()
-    for query in queries:
-        same = first.vocabulary.match(first.vocabulary.find(query), vocabulary).indices
-        if not same:
-            raise InputError(
-                f"target {query!r}: {name} has no class of that meaning; judges must all have one"
-            )
-        found.update(same)
-    return ClassTarget(vocabulary, tuple(found), name)
+def _in_own_words(nets: Mapping[str, Network], config: TargetConfig) -> dict[str, Target]:
+    """What is wanted of each network: a prompt of one that reads, classes of others.
 
-
-def choose_target(
-    net: Classifier,
-    names: Sequence[str],
-    layer: str = "",
-    guide: Float[np.ndarray, "h w 3"] | None = None,
-    name: str = "",
-    *,
-    match: Literal["place", "best"] = "place",
-) -> Target:
-    """The target that a user's words mean.
-
-    Args:
-        net: the network.
-        names: of classes, see `Vocabulary.find`; several are summed.
-        layer: takes their place.
-        guide: for the layer.
-        match: of the guide.
-        name: of the network, where there are several.
-
-    Raises:
-        InputError: no such class or layer; all classes at once.
+    Queries are read in the first vocabulary, and matched by meaning in the others.
     """
-    if layer:
-        return LayerTarget(net, layer, guide, name, match=match)
-    return ClassTarget(net.vocabulary, classes_of(net, names), name)
-
-
-def classes_of(net: Classifier, queries: Sequence[str]) -> tuple[int, ...]:
-    """The classes that several queries mean together, ascending, each once.
-
-    Raises:
-        InputError: no such class.
-    """
-    found = {index for query in queries for index in net.vocabulary.find(query)}
-    return tuple(sorted(found))
+    found: dict[str, Target] = {}
+    first: Vocabulary | None = None
+    for name, net in nets.items():
+        if isinstance(net, Clip):
+            if not config.prompt:
+                raise InputError(f"{name} has no classes: say with --prompt what it shall see")
+            found[name] = PromptTarget(net, config.prompt, config.against or AGAINST, name)
+            continue
+        vocabulary = cast(Classifier, net).vocabulary
+        first = first or vocabulary
+        indices: set[int] = set()
+        for query in config.target:
+            ours = first.find(query)
+            same = ours if vocabulary is first else first.match(ours, vocabulary).indices
+            if not same:
+                raise InputError(
+                    f"target {query!r}: {name} has no class of that meaning; judges must all "
+                    "have one"
+                )
+            indices.update(same)
+        found[name] = ClassTarget(vocabulary, tuple(indices), name)
+    return found

@@ -75,7 +75,7 @@ def unseen_names(config: RunConfig) -> list[str]:
     Raises:
         InputError: one that is a judge, or that there is not.
     """
-    judges = config.target.net
+    judges = config.target.judges
     for name in config.unseen:
         if name in judges:
             raise InputError(f"unseen {name} is a judge; leave it out of one of them")

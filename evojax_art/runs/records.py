@@ -119,7 +119,7 @@ class Records:
         score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
         judges = {
             name: float(best.evaluation.metrics[judged_by(name)])
-            for name in config.target.net
+            for name in config.target.judges
             if judged_by(name) in best.evaluation.metrics
         }
         generation = int(best.birth[0])

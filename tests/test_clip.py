@@ -1,0 +1,226 @@
+"""CLIP: held to Hugging Face's, of made weights; tokens; prompts as targets, end to end."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from made_clip import SPACE, made_tensors, pictures, texts
+from safetensors.numpy import save_file
+
+from evojax_art.artwork.provenance import read_provenance
+from evojax_art.cli.main import main
+from evojax_art.nets import clip
+from evojax_art.nets.tokens import CONTEXT, END, START, encode, tokenize
+from evojax_art.nets.weights import load_net
+from evojax_art.objective.observed import Observed
+from evojax_art.objective.prompts import PromptTarget
+from evojax_art.objective.target import TargetConfig, target_of
+from evojax_art.objective.views import ViewsConfig
+from evojax_art.runtime.errors import InputError
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NAME = "clip_vit_b32"
+
+
+def saved(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
+    path = folder / "clip.safetensors"
+    save_file({name: np.array(tensor, order="C") for name, tensor in tensors.items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """What Hugging Face's model computes, see `make_clip.py`."""
+    with np.load(FIXTURES / "clip.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    return load_net(NAME, saved(tmp_path_factory.mktemp("clip"), made_tensors()))
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory):
+    """A file of weights for all tokens that there are."""
+    return saved(tmp_path_factory.mktemp("clip"), made_tensors(END + 1))
+
+
+@pytest.mark.usefixtures("full_precision")
+def test_embeddings_are_those_of_hugging_face(net, reference):
+    graph, weights = nnx.split(net)
+    see = jax.jit(lambda weights, images: nnx.merge(graph, weights).image_embedding(images))
+    np.testing.assert_allclose(see(weights, pictures()), reference["images"], atol=1e-5)
+    np.testing.assert_allclose(net.text_embedding(texts()), reference["texts"], atol=1e-5)
+    scale = float(jnp.exp(net.log_scale[...]))
+    logits = scale * net.image_embedding(pictures()) @ net.text_embedding(texts()).T
+    np.testing.assert_allclose(logits, reference["logits"], atol=1e-3)
+
+
+def openais(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same weights under OpenAI's names."""
+    named = clip._as_openai(tensors)
+    return named | {"input_resolution": np.int64(32), "context_length": np.int64(CONTEXT)}
+
+
+def test_names_of_openai_are_read_too(net, tmp_path):
+    tensors = openais(made_tensors())
+    assert "visual.transformer.resblocks.0.attn.in_proj_weight" in tensors
+    assert tensors["visual.proj"].shape == (128, SPACE)
+    other = load_net(NAME, saved(tmp_path, tensors))
+    np.testing.assert_array_equal(
+        other.image_embedding(pictures()), net.image_embedding(pictures())
+    )
+    np.testing.assert_array_equal(other.text_embedding(texts()), net.text_embedding(texts()))
+
+
+def test_tokens_are_those_of_hugging_face():
+    told = json.loads((FIXTURES / "clip_tokens.json").read_text(encoding="utf-8"))
+    assert len(told) == 200
+    for text, tokens in told.items():
+        assert tokenize(text) == tokens, text
+    assert tokenize("a photo of a cat") == [320, 1125, 539, 320, 2368]  # as everybody's
+
+
+def test_texts_are_marked_and_cut():
+    long = "crab " * 80
+    tokens, cut = encode(["", "a crab", long, "crab " * 75, "x" * 100_000])
+    assert tokens.shape == (5, CONTEXT)
+    assert cut == (False, False, True, False, True)
+    assert tokens[0, :3].tolist() == [START, END, 0]
+    assert tokens[1, 0] == START
+    assert tokens[1, 3] == END
+    assert (tokens[2, -1], tokens[3, -1]) == (END, END)
+    assert np.array_equal(tokens[2], tokens[3])
+
+
+def test_what_comes_after_the_end_has_no_say(net):
+    other = texts()
+    ends = np.argmax(other == 519, axis=1)
+    for row, end in zip(other, ends, strict=True):
+        row[end + 1 :] = 519
+    np.testing.assert_allclose(net.text_embedding(other), net.text_embedding(texts()), atol=1e-6)
+
+
+@pytest.mark.usefixtures("full_precision")
+def test_gradient_is_that_of_central_differences(net):
+    graph, weights = nnx.split(net)
+    image = jnp.asarray(pictures()[:1])
+
+    @jax.jit
+    def score(image):
+        return nnx.merge(graph, weights).image_embedding(image)[0, 7]
+
+    gradient = jax.grad(score)(image)
+    direction, step = jnp.sign(gradient), 1e-3  # the way that changes most, beside rounding
+    slope = jnp.vdot(gradient, direction)
+    measured = (score(image + step * direction) - score(image - step * direction)) / (2 * step)
+    assert jnp.isfinite(slope)
+    np.testing.assert_allclose(slope, measured, rtol=0.05)
+
+
+def test_layers_are_pictures_of_patches(net):
+    shapes = jax.eval_shape(net.activations, jax.ShapeDtypeStruct((2, 48, 64, 3), jnp.float32))
+    assert shapes["block1"].shape == (2, 6, 8, 128)
+    assert shapes["embedding"].shape == (2, SPACE)
+    with pytest.raises(InputError, match="multiples of 8"):
+        net.features(jnp.zeros((1, 30, 32, 3)), resize=False)
+
+
+def test_half_precision_is_finite(tmp_path):
+    net = load_net(NAME, saved(tmp_path, made_tensors()), dtype=jnp.bfloat16)
+    embedding = net.image_embedding(pictures())
+    assert embedding.dtype == jnp.float32
+    assert np.isfinite(embedding).all()
+
+
+@pytest.mark.parametrize("lacking", ["visual_projection.weight", "logit_scale"])
+def test_files_of_other_networks_are_refused(tmp_path, lacking):
+    tensors = made_tensors()
+    del tensors[lacking]
+    with pytest.raises(InputError, match="not the weights of"):
+        load_net(NAME, saved(tmp_path, tensors))
+    with pytest.raises(InputError, match=r"clip.safetensors: not the weights of a CLIP: no visual"):
+        load_net(NAME, saved(tmp_path, {"a": np.zeros(3, np.float32)}))
+
+
+def test_a_prompt_is_a_softmax_of_texts(reading):
+    net = load_net(NAME, reading)
+    target = PromptTarget(net, "a crab", ("static", "a photo of a cat"))
+    measure = target.measure(Observed(jnp.asarray(pictures()), net))
+    directions = net.text_embedding(encode(["a crab", "static", "a photo of a cat"])[0])
+    scale = jnp.exp(net.log_scale[...])
+    wanted = jax.nn.softmax(scale * net.image_embedding(pictures()) @ directions.T, axis=-1)[:, 0]
+    np.testing.assert_allclose(measure.score, wanted, rtol=1e-4)
+    np.testing.assert_allclose(measure.value, jnp.log(wanted / (1 - wanted)), rtol=1e-3, atol=1e-3)
+    with pytest.raises(InputError, match="say something else than the prompt"):
+        PromptTarget(net, "a crab", ("a crab",))
+    with pytest.raises(InputError, match="a text is empty"):
+        PromptTarget(net, "a crab", (" ",))
+    assert PromptTarget(net, "crab " * 90).describe()[-1].startswith("cut to 77 tokens: crab")
+
+
+def test_classifiers_beside_it_are_asked_for_the_target(reading):
+    nets = {"cifar100": load_net(), NAME: load_net(NAME, reading)}
+    config = TargetConfig(prompt="a crab", net=tuple(nets))
+    target = target_of(nets, config, None, ViewsConfig())
+    images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    measure = target.measure(Observed(images, nets))
+    crab = nets["cifar100"].probabilities(images)[:, 26]
+    np.testing.assert_allclose(measure.opinions["cifar100"], crab, rtol=1e-4)
+    np.testing.assert_allclose(measure.score**2, crab * measure.opinions[NAME], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"against": ("static",)}, "say with --prompt"),
+        ({"prompt": "a crab", "layer": "block0"}, "a prompt or a layer"),
+        ({"prompt": "a crab", "net": ("squeezenet1_1",)}, "none of squeezenet1_1 reads"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        TargetConfig(**wrong).check()
+
+
+def test_a_class_of_a_network_without_classes_is_refused(reading, tmp_path, capsys):
+    flags = ["--net", NAME, "--weights", str(reading), "--out", str(tmp_path / "run")]
+    assert main(["evolve", "--target", "crab", *flags]) == 2
+    assert f"{NAME} has no classes: say with --prompt" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(["nets", NAME, "--target", "crab"]) == 2
+
+
+def test_a_run_a_polish_and_a_dream_by_prompt(reading, tmp_path, capsys):
+    run, files = tmp_path / "run", ["--weights", str(reading)]
+    prompt = ["--prompt", "a samurai crab", "--against", "static", "a pattern"]
+    small = (
+        "--raster.samples 1 --record-size 32 --record-samples 1 --max-length 24 "
+        "--genetic.population 16 --genetic.offspring 8 --formulas 64"
+    ).split()
+    assert main(["evolve", *prompt, *small, *files, "--out", str(run)]) == 0
+    printed = capsys.readouterr()
+    assert "against: a pattern" in printed.err
+    assert "% a samurai crab" in printed.out
+    said = read_provenance(run / "best.png")
+    assert (said.prompt, said.against) == ("a samurai crab", ("static", "a pattern"))
+    assert said.net == NAME
+    again = ["evolve", "--config", str(run / "config.toml"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert (tmp_path / "again/best.txt").read_text() == (run / "best.txt").read_text()
+
+    best, out = str(run / "best.png"), str(tmp_path / "polished.png")
+    steps = ["--ascent.steps", "4", "--restarts", "2", "--lift"]
+    assert main(["polish", best, *files, *steps, "--size", "32", "--out", out]) == 0
+    assert read_provenance(Path(out)).prompt == "a samurai crab"
+    quick = ["--pixel.octaves", "1", "--pixel.steps", "2", "--size", "32"]
+    assert main(["polish", "--pixels", best, *files, *quick, "--out", out]) == 0
+    assert read_provenance(Path(out)).against == ("static", "a pattern")
+    frames = ["--frames", "2", "--size", "32", "--video", "none", "--pixels.steps", "1"]
+    out = str(tmp_path / "dream")
+    assert main(["dream", best, *prompt, *files, *frames, "--out", out]) == 0
