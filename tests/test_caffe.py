@@ -39,6 +39,12 @@ LAYERS = {
 }
 
 
+def test_numbers_beyond_float32_become_infinite_without_a_word(tmp_path):
+    path = tmp_path / "large.caffemodel"
+    path.write_bytes(caffemodel({"conv": [np.array([1e300, np.nan, -1e300])]}, is_double=True))
+    assert np.isinf(read_tensors(path)["conv/weight"][[0, 2]]).all()
+
+
 @pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("how", [{}, {"is_double": True}, {"is_packed": False}])
 def test_both_layouts_are_read(tmp_path, is_old, how):

@@ -132,7 +132,8 @@ def _blob(message: _Message, view: memoryview) -> np.ndarray:
     held = sum(map(len, parts)) / np.dtype(dtype).itemsize
     if math.prod(shape) != held or not held:
         raise ValueError(f"{held:.20g} numbers where the shape {tuple(shape)} says otherwise")
-    return np.frombuffer(b"".join(parts), dtype).astype(np.float32, copy=False).reshape(shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no float32 is refused by others
+        return np.frombuffer(b"".join(parts), dtype).astype(np.float32, copy=False).reshape(shape)
 
 
 def _dims(message: _Message, view: memoryview) -> list[int]:

@@ -140,7 +140,9 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
         # The names in a file may be anything, and long.
         what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]!r:.80}, which is unknown"
         raise InputError(f"{path}: not the weights of {name}, it {what}")
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found below
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # numbers beyond float32 become infinite, and are found below
         tensors = {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
     for key, variable in wanted.items():
         if tensors[key].shape != variable.shape:
