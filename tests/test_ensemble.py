@@ -21,9 +21,10 @@ from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.ensemble import Ensemble, Judge
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.objective.target import TargetConfig, target_of
+from evojax_art.objective.target import TargetConfig, load_target, provenance_of, target_of
 from evojax_art.objective.views import ViewsConfig, draw_views
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.cache import CACHE_VARIABLE
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
@@ -248,11 +249,11 @@ def test_settings_that_make_no_sense_are_refused(wrong, message):
 
 def test_weights_are_told_apart():
     config = TargetConfig(net=("a", "b"), weights=("a=x.pth", "b=y=z.pth"))
-    assert {name: str(path) for name, path in config.weights_files.items()} == {
+    assert {name: str(path) for name, path in config.weights_files().items()} == {
         "a": "x.pth",
         "b": "y=z.pth",
     }
-    assert str(TargetConfig(net=("a",), weights=("p=q.pth",)).weights_files["a"]) == "p=q.pth"
+    assert str(TargetConfig(net=("a",), weights=("p=q.pth",)).weights_files()["a"]) == "p=q.pth"
 
 
 @pytest.fixture
@@ -308,6 +309,27 @@ def test_polish_remembers_both_judges(two_judges, tmp_path, capsys):
     command = ["polish", "--pixels", best, *quick, "--views.count", "1", "--out", str(out), *files]
     assert main(command) == 0
     assert read_provenance(out).net == "tiny other"
+
+
+def test_another_network_judges_where_weights_are_missing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    register_tiny(tmp_path, monkeypatch)
+    config = TargetConfig(target=("26",), net=("tiny",), otherwise="cifar100")
+    assert config.judges == ("cifar100",)
+    assert list(load_target(config)[0]) == ["cifar100"]
+    assert "cifar100 judges: the weights of tiny are not downloaded: `evojax" in caplog.text
+    assert provenance_of(config).net == "cifar100"
+    assert dataclasses.replace(config, weights=("a.pth",)).judges == ("tiny",)
+    (tmp_path / "tiny.pth").touch()
+    assert config.judges == ("tiny",)
+
+
+def test_weights_of_unseen_networks_may_be_named(two_judges, tmp_path):
+    flags = ["--net", "tiny", *two_judges[3:], "--out", str(tmp_path / "run")]
+    assert main(["evolve", *SMALL, *flags]) == 2  # whose are the others?
+    assert main(["evolve", *SMALL, *flags, "--unseen", "other"]) == 0
+    text = read_png_text(tmp_path / "run" / "best.png")
+    assert json.loads(text["unseen"])["other"] == pytest.approx(float(text["score"]), abs=0.02)
 
 
 def test_an_unseen_network_that_judges_is_refused(two_judges, tmp_path, capsys):

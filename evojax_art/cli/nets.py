@@ -82,7 +82,7 @@ def nets(flags: list[str]) -> None:
     command = parse_flags(NetsCommand, flags, "evojax-art nets")
     for name in command.names:
         lookup(name)
-    files = TargetConfig(net=command.names, weights=command.weights).weights_files
+    files = TargetConfig(net=command.names, weights=command.weights).weights_files()
     if command.download:
         for name in command.names:
             print(download(name, progress=True))

@@ -1,7 +1,8 @@
 """What commands are asked for: classes of some networks, or a layer of one."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -15,7 +16,7 @@ from evojax_art.language.bindings import checksum
 from evojax_art.language.photographs import read_image
 from evojax_art.nets.base import Classifier, Network
 from evojax_art.nets.clip import Clip
-from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup
+from evojax_art.nets.registry import DEFAULT, REGISTRY, lookup, weights_path, whereabouts
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.classes import ClassTarget
@@ -47,6 +48,8 @@ class TargetConfig:
             alike anywhere in it, as the published DeepDream does.
         net: the network that judges, see `evojax-art nets`; or several, which must all see the
             target. Its classes are looked up in the first, and matched by meaning in the others.
+        otherwise: a network that judges in place of `net` where the weights of that one are not
+            there.
         weights: a weights file, .safetensors, .pth or .caffemodel; NAME=FILE for one of several
             networks; by default the one in a package, or else the one in the cache.
         join: "mean" of the logarithms of the networks' scores, or the "least" of them.
@@ -60,12 +63,16 @@ class TargetConfig:
     guide: Path | None = None
     match: Literal["place", "best"] = "place"
     net: tuple[str, ...] = (DEFAULT,)
+    otherwise: str = ""
     weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     join: Literal["mean", "least"] = "mean"
     net_weight: tuple[float, ...] = ()
 
-    def check(self) -> None:
+    def check(self, others: Sequence[str] = ()) -> None:
         """For those who have nothing else to fill in what is missing.
+
+        Args:
+            others: networks that weights may be named for besides.
 
         Raises:
             InputError: no target, or no network; a guide without a layer, a layer of several
@@ -93,16 +100,27 @@ class TargetConfig:
             raise InputError("net_weight: weights must be above 0")
         if self.net_weight and self.join == "least":
             raise InputError("net_weight: the least of all opinions has no weights")
-        self.weights_files  # noqa: B018  refuses what belongs to no network
+        self.weights_files(others)  # refuses what belongs to no network
 
     @property
     def judges(self) -> tuple[str, ...]:
-        """The networks: those named, or the one that reads where a prompt is all that was said."""
+        """The networks: those named, unless others take their place."""
+        if self.is_replaced:
+            return (self.otherwise,)
         return (READER,) if self.prompt and self.net == (DEFAULT,) else self.net
 
     @property
-    def weights_files(self) -> dict[str, Path]:
+    def is_replaced(self) -> bool:
+        """Whether `otherwise` judges."""
+        if not self.otherwise or self.weights or len(self.net) != 1:
+            return False
+        return not weights_path(self.net[0]).exists()
+
+    def weights_files(self, others: Sequence[str] = ()) -> dict[str, Path]:
         """The weights file of each network for which one is named.
+
+        Args:
+            others: networks besides the judges.
 
         Raises:
             InputError: a file that belongs to none of the networks, or nobody knows to which.
@@ -115,7 +133,7 @@ class TargetConfig:
                     whose = f"{next(iter(self.judges))}={given}"
                     raise InputError(f"weights {given}: say whose they are, as in {whose}")
                 name, file = next(iter(self.judges)), given
-            if name not in self.judges:
+            if name not in (*self.judges, *others):
                 among = " ".join(self.judges)
                 raise InputError(f"weights {given}: {name} is not among --net {among}")
             files[name] = Path(file).expanduser()
@@ -184,7 +202,10 @@ def provenance_of(config: TargetConfig) -> Provenance:
 
 
 def load_target(
-    config: TargetConfig, views: ViewsConfig | None = None, plan: Plan | None = None
+    config: TargetConfig,
+    views: ViewsConfig | None = None,
+    plan: Plan | None = None,
+    others: Sequence[str] = (),
 ) -> tuple[dict[str, Network], Target]:
     """The networks, in the plan's arithmetic, and what is wanted of them.
 
@@ -192,12 +213,18 @@ def load_target(
         config: what is wanted.
         views: that pictures will be judged in besides.
         plan: where it will run.
+        others: networks that weights are named for besides.
 
     Raises:
         InputError: no such network, class or layer; a file that cannot be read.
     """
-    config.check()
-    files = config.weights_files
+    config.check(others)
+    files = config.weights_files(others)
+    if config.is_replaced:
+        (name,) = config.net
+        logging.getLogger("evojax_art").warning(
+            "%s judges: the weights of %s are %s", config.otherwise, name, whereabouts(name)
+        )
     nets: dict[str, Network] = {
         name: load_net(name, files.get(name), plan=plan) for name in config.judges
     }

@@ -40,8 +40,9 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     """
     console = console or Console(stderr=True, highlight=False)
     plan = make_plan(network_dtype=jnp.dtype(config.dtype))
-    nets, target = load_target(config.target, config.views, plan)
-    unseen = {name: load_net(name, plan=plan) for name in unseen_names(config)}
+    nets, target = load_target(config.target, config.views, plan, config.unseen)
+    files = config.target.weights_files(config.unseen)
+    unseen = {name: load_net(name, files.get(name), plan=plan) for name in unseen_names(config)}
     size = max(net.size for net in nets.values())
     bound, photograph = _bind(config)
     seeds_key, key = jax.random.split(jax.random.key(config.seed))

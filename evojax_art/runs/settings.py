@@ -76,7 +76,7 @@ class RunConfig:
     memetic: MemeticConfig = field(default_factory=MemeticConfig, metadata=formerly("polish"))
 
     def __post_init__(self):
-        self.target.check()
+        self.target.check(self.unseen)
         for name in ("formulas", "record_size", "record_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
