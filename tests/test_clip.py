@@ -224,3 +224,16 @@ def test_a_run_a_polish_and_a_dream_by_prompt(reading, tmp_path, capsys):
     frames = ["--frames", "2", "--size", "32", "--video", "none", "--pixels.steps", "1"]
     out = str(tmp_path / "dream")
     assert main(["dream", best, *prompt, *files, *frames, "--out", out]) == 0
+
+
+def test_nets_tells_which_text_fits(reading, tmp_path, capsys):
+    picture = str(Path(__file__).parents[1] / "scripts/photographs/cat.webp")
+    flags = ["nets", NAME, "--weights", str(reading), "--show", picture]
+    assert main(flags) == 2
+    assert "say with --prompt" in capsys.readouterr().err
+    assert main([*flags, "--prompt", "a cat", "a dog", "--cost"]) == 0
+    told = capsys.readouterr().out
+    shares = [float(line.split("%")[0]) for line in told.splitlines()[1:3]]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert "a dog" in told
+    assert "judged" in told

@@ -233,6 +233,7 @@ def test_a_class_that_only_one_judge_has_is_refused():
     ("wrong", "message"),
     [
         ({"net": ()}, "name at least one network"),
+        ({"match": "best", "layer": "x"}, "say with --guide"),
         ({"net": ("a", "a")}, "names a network twice"),
         ({"net": ("a", "b"), "layer": "x"}, "is one network's"),
         ({"net": ("a", "b"), "net_weight": (1.0,)}, "give one for each of a b"),

@@ -2,10 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from evojax_art.cli.start import is_photograph
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import check_images
 from evojax_art.language.photographs import read_image
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Classifier, Network
+from evojax_art.nets.clip import Clip
 from evojax_art.nets.download import download
 from evojax_art.nets.entry import Published
 from evojax_art.nets.registry import (
@@ -31,6 +32,7 @@ from evojax_art.nets.registry import (
     weights_path,
     whereabouts,
 )
+from evojax_art.nets.tokens import encode
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.target import TargetConfig
 from evojax_art.render.large import render_picture
@@ -52,6 +54,7 @@ class NetsCommand:
         classes: list their classes.
         target: list the classes that this target means.
         show: pictures, of any size, or formulas: what the networks see in them.
+        prompt: texts, of which networks that read say how well each describes a picture.
         top: classes to tell of each picture.
         cost: measure how many pictures they judge in a second on this machine, and of how many they
             find the gradient.
@@ -63,6 +66,7 @@ class NetsCommand:
     classes: bool = False
     target: str = ""
     show: tuple[str, ...] = ()
+    prompt: tuple[str, ...] = ()
     top: int = 5
     cost: bool = False
     download: bool = False
@@ -88,10 +92,14 @@ def nets(flags: list[str]) -> None:
             print(download(name, progress=True))
     if command.show or command.cost:
         keep_compiled()
-        there = [name for name in REGISTRY if weights_path(name).exists()]
-        loaded = {name: load_net(name, files.get(name)) for name in command.names or there}
+        names = command.names or [name for name in REGISTRY if weights_path(name).exists()]
+        if command.show and not command.prompt:  # then nothing is to be had of those that read
+            for name in command.names:
+                vocabulary_of(name)
+            names = [name for name in names if lookup(name).vocabulary]
+        loaded = {name: load_net(name, files.get(name)) for name in names}
         if command.show:
-            _show(loaded, command.show, command.top)
+            _show(loaded, command)
         if command.cost:
             _tell_costs(loaded)
     elif command.classes or command.target:
@@ -132,17 +140,30 @@ def _tell_classes(name: str, target: str) -> None:
         print(f"{index}: {vocabulary.names[index]}{group_of.get(index, '')}")
 
 
-def _show(loaded: dict[str, Classifier], given: tuple[str, ...], top: int) -> None:
+def _show(loaded: dict[str, Network], command: NetsCommand) -> None:
     size = max(net.size for net in loaded.values())
-    pictures = [shown for one in given for shown in _pictures(one, size)]
+    pictures = [shown for one in command.show for shown in _pictures(one, size)]
     with StatusLine(Console(stderr=True, highlight=False), "judging ...") as status:
         for title, picture in pictures:
             for name, net in loaded.items():
                 status.show(f"{name} looks at {title:.60}")
-                probabilities = np.asarray(net.probabilities(picture[None])[0])
-                order = np.argsort(-probabilities, kind="stable")[:top]
-                seen = [f"{100 * probabilities[n]:5.1f} %  {n}: {net.classes[n]}" for n in order]
+                probabilities, texts = _opinion(net, picture, command.prompt)
+                order = np.argsort(-probabilities, kind="stable")[: command.top]
+                seen = [f"{100 * probabilities[n]:5.1f} %  {texts[n]}" for n in order]
                 print(f"{title}, {name}:\n  " + "\n  ".join(seen))
+
+
+def _opinion(
+    net: Network, picture: Float[np.ndarray, "H W 3"], texts: tuple[str, ...]
+) -> tuple[Float[np.ndarray, "N"], Sequence[str]]:
+    """Probabilities, and what each is of: a class, or one of the texts."""
+    if isinstance(net, Clip):
+        directions = net.text_embedding(encode(texts)[0])
+        agreement = net.image_embedding(picture[None]) @ directions.T
+        return np.asarray(jax.nn.softmax(jnp.exp(net.log_scale[...]) * agreement)[0]), texts
+    known = cast(Classifier, net)
+    classes = [f"{number}: {name}" for number, name in enumerate(known.classes)]
+    return np.asarray(known.probabilities(picture[None])[0]), classes
 
 
 def _pictures(given: str, size: int) -> Iterator[tuple[str, Float[np.ndarray, "H W 3"]]]:
@@ -160,7 +181,7 @@ def _pictures(given: str, size: int) -> Iterator[tuple[str, Float[np.ndarray, "H
         yield title, np.asarray(drawn, np.uint8) / np.float32(255)
 
 
-def _tell_costs(loaded: dict[str, Classifier]) -> None:
+def _tell_costs(loaded: dict[str, Network]) -> None:
     device = jax.devices()[0].device_kind
     print(f"pictures a second on this machine ({device}), in batches of {_BATCH}, float32:")
     with StatusLine(Console(stderr=True, highlight=False), "measuring ...") as status:
@@ -170,13 +191,14 @@ def _tell_costs(loaded: dict[str, Classifier]) -> None:
             print(f"  {name}: {judged:.3g} judged, {climbed:.3g} with the gradient in their pixels")
 
 
-def _rates(net: Classifier) -> tuple[float, float]:
+def _rates(net: Network) -> tuple[float, float]:
     """Pictures a second: seen, and seen with a gradient; medians."""
     graph, weights = nnx.split(net)
     images = jax.random.uniform(jax.random.key(0), (_BATCH, net.size, net.size, 3))
 
     def see(weights, images):
-        return nnx.merge(graph, weights).logits(images)
+        merged: Any = nnx.merge(graph, weights)
+        return merged.image_embedding(images) if isinstance(net, Clip) else merged.logits(images)
 
     def climb(weights, images):
         return jax.grad(lambda images: jnp.sum(see(weights, images)[:, 0]))(images)

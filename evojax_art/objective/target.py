@@ -88,6 +88,8 @@ class TargetConfig:
             raise InputError(f"prompt: none of {' '.join(self.judges)} reads; try --net {READER}")
         if self.guide and not self.layer:
             raise InputError("guide: say with --layer which layer of the network shall match it")
+        if self.match == "best" and not self.guide:
+            raise InputError("match best: say with --guide what shall be matched")
         if not self.net:
             raise InputError("net: name at least one network")
         if len(set(self.net)) < len(self.net):
