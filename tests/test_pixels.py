@@ -16,7 +16,7 @@ from evojax_art.nets.squeezenet import SqueezeNet
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.layers import LayerTarget
 from evojax_art.objective.terms import Measure
-from evojax_art.refine import pixels, views
+from evojax_art.refine import rules, views
 from evojax_art.refine.pixels import PixelPolisher, PixelsConfig, polish_pixels
 from evojax_art.runtime.errors import InputError
 
@@ -188,12 +188,13 @@ class _Linear(LayerTarget):
 def test_tiles_climb_like_the_whole(net):
     """Away from seams and edges; block2's cells see 40 pixels around."""
     picture = photograph(side=256)
-    logits, middle = pixels.log_odds(jnp.asarray(picture)), jnp.full((2, 2), 0.5)
+    logits, middle = rules.log_odds(jnp.asarray(picture)), jnp.full((2, 2), 0.5)
+    key = jax.random.key(0)
     gradients = []
     for tile in (128, 256):
         config = PixelsConfig(tile=tile, tv_weight=0)
         polisher = PixelPolisher(net, _Linear(net, "block1"), config)
-        gradients.append(np.asarray(polisher._gradient(net, logits, middle)[1]))
+        gradients.append(np.asarray(polisher._gradient({"": net}, logits, middle, key)[1]))
     whole = views.cut_sides(jnp.asarray(picture), 256, 8, 0)
     assert [cut.count for cut in whole] == [1, 1]
     for rows in (slice(40, 88), slice(168, 216)):
@@ -241,7 +242,7 @@ def test_bands_have_the_lengths_that_smoothness_says():
 
 def test_colours_and_log_odds_are_inverse():
     ramp = jnp.linspace(0, 1, 257)
-    np.testing.assert_allclose(pixels.colours(pixels.log_odds(ramp)), ramp, atol=1e-6)
+    np.testing.assert_allclose(rules.colours(rules.log_odds(ramp)), ramp, atol=1e-6)
 
 
 def test_octaves_grow_to_the_picture():

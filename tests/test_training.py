@@ -49,7 +49,11 @@ class SmallNet(CifarClassifier):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     entry = NetEntry(
-        build=SmallNet, vocabulary=cifar100, weights="none", summary="a test's network"
+        build=SmallNet,
+        vocabulary=cifar100,
+        weights="none",
+        multiply_adds=0.001,
+        summary="a test's network",
     )
     monkeypatch.setitem(REGISTRY, "small", entry)
 

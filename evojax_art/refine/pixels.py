@@ -31,7 +31,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
@@ -39,9 +38,9 @@ from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Target
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
 from evojax_art.objective.views import ViewsConfig, draw_views
+from evojax_art.refine.rules import bands, plain
 from evojax_art.refine.views import (
     Cut,
-    by_bands,
     corner_at,
     cut_sides,
     cut_up,
@@ -50,8 +49,6 @@ from evojax_art.refine.views import (
 )
 from evojax_art.runtime.errors import InputError
 
-_NOTHING = 1e-30  # a gradient that is 0 everywhere stays so
-_EDGE = 1 / 64  # how far from their ends the sigmoid takes black and white
 _LOOKS = 4  # at the picture in an octave; those in the last may become the outcome
 _LEAST_OCTAVE = 64  # pixels of the shorter side
 _MARGIN = 0.98  # of the gate is aimed at; the rest is for rounding to bytes
@@ -206,19 +203,8 @@ class PixelPolisher:
         self._graphs, self._weights = split_nets(named)
         self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._compile_seconds = 0.0
-        self._is_plain = config.rule == "plain"
-
-        def direction(update: ArrayLike, _: Any) -> Array:
-            gradient = jnp.asarray(update)
-            if not self._is_plain:
-                return by_bands(gradient, config.smoothness)
-            return gradient / (jnp.mean(jnp.abs(gradient)) + _NOTHING)
-
-        self._optimizer = optax.chain(
-            optax.stateless_with_tree_map(direction),
-            optax.ema(config.momentum, debias=False),
-            optax.scale(config.learning_rate / (255 if self._is_plain else 1)),
-        )
+        self._rule = plain() if config.rule == "plain" else bands(config.smoothness)
+        self._optimizer = self._rule.optimizer(config.learning_rate, config.momentum)
 
     def __call__(
         self,
@@ -236,7 +222,7 @@ class PixelPolisher:
         sizes = octave_sizes(height, width, config.octaves, config.octave_scale, _LEAST_OCTAVE)
         detail = jnp.zeros((*sizes[0], 3))
         for number, size in enumerate(sizes):
-            base = self._climbed(resized(start, size))
+            base = self._rule.climbed(resized(start, size))
             detail = resized(detail, size)
             optimizer = self._optimizer.init(detail)
             places = jax.random.uniform(jax.random.fold_in(key, number), (config.steps, 2, 2))
@@ -246,9 +232,9 @@ class PixelPolisher:
                 detail, optimizer, value = self._run("climb", self._climb, *arguments, begin, end)
                 if number == len(sizes) - 1:
                     candidate = self._candidate(
-                        within_gate(self._colours(base + detail), config.noise_gate)
+                        within_gate(self._rule.colours(base + detail), config.noise_gate)
                     )
-                    detail = self._climbed(candidate.picture) - base
+                    detail = self._rule.climbed(candidate.picture) - base
                     best = self._better(best, candidate, first)
                 share = (number + end / config.steps) / len(sizes)
                 progress_fn(share, float(value))
@@ -264,13 +250,6 @@ class PixelPolisher:
             compile_seconds=self._compile_seconds,
             seconds=seconds,
         )
-
-    def _climbed(self, picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
-        """What is climbed, of a picture: its pixels' log-odds, or its pixels."""
-        return jnp.clip(picture, 0, 1) if self._is_plain else log_odds(picture)
-
-    def _colours(self, climbed: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
-        return jnp.clip(climbed, 0, 1) if self._is_plain else colours(climbed)
 
     def _better(self, best: _Candidate, new: _Candidate, start: _Candidate) -> _Candidate:
         if self._onward:
@@ -331,9 +310,7 @@ class PixelPolisher:
             gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
             updates, optimizer = self._optimizer.update(gradient, optimizer)
             moved = optax.apply_updates(detail, updates)
-            if self._is_plain:
-                moved = jnp.clip(base + moved, 0, 1) - base
-            return moved, optimizer, value
+            return self._rule.confined(base, jnp.asarray(moved)), optimizer, value
 
         return jax.lax.fori_loop(begin, end, step, (detail, optimizer, jnp.float32(0)))
 
@@ -347,7 +324,7 @@ class PixelPolisher:
         """What is climbed, and its gradient in the pixels' log-odds."""
 
         def from_pixels(logits):
-            picture = logits if self._is_plain else colours(logits)
+            picture = self._rule.colours(logits)
             return self._looks(picture, places), total_variation(picture[None])[0]
 
         def group_value(views, weights):
@@ -376,7 +353,7 @@ class PixelPolisher:
     ) -> Float[Array, "V a b 3"]:
         """What is judged: the picture's tiles, and for classes the whole of it, the last."""
         cuts = self._cuts(picture)
-        beyond = "wrap" if self._is_plain else "reflect"
+        beyond = self._rule.beyond
         tiles = cut_up(picture, cuts, corner_at(places[0], cuts), beyond)
         if not self._target.resizes:
             return tiles
@@ -396,17 +373,6 @@ class PixelPolisher:
             return cut_sides(picture, _WINDOW * self._size, 1, config.jitter)
         limit = max(picture.shape) if self._target.sees_whole else config.tile
         return cut_sides(picture, limit, self._multiple, config.jitter)
-
-
-def colours(logits: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Colours in [0, 1]: a sigmoid, stretched a little, so that it takes black and white."""
-    return jnp.clip((jax.nn.sigmoid(logits) - _EDGE) / (1 - 2 * _EDGE), 0, 1)
-
-
-def log_odds(picture: Float[Array, "..."]) -> Float[Array, "..."]:
-    """What `colours` makes the picture of."""
-    inside = _EDGE + (1 - 2 * _EDGE) * jnp.clip(picture, 0, 1)
-    return jnp.log(inside) - jnp.log1p(-inside)
 
 
 def within_gate(picture: Float[Array, "H W 3"], gate: float) -> Float[Array, "H W 3"]:
