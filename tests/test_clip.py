@@ -98,6 +98,15 @@ def test_texts_are_marked_and_cut():
     assert np.array_equal(tokens[2], tokens[3])
 
 
+def test_only_tokens_are_counted():
+    long = "entertainment " * 75  # 1050 letters, and a token each
+    tokens, cut = encode([long, long + "!", " " * 3000 + "a crab", "a crab" + "\n" * 3000])
+    assert cut == (False, True, False, False)
+    assert tokens[0, 1:-1].tolist() == [tokenize("entertainment")[0]] * 75
+    assert np.array_equal(tokens[2], encode(["a crab"])[0][0])
+    assert np.array_equal(tokens[2], tokens[3])
+
+
 def test_what_comes_after_the_end_has_no_say(net):
     other = texts()
     ends = np.argmax(other == 519, axis=1)
@@ -136,6 +145,43 @@ def test_half_precision_is_finite(tmp_path):
     embedding = net.image_embedding(pictures())
     assert embedding.dtype == jnp.float32
     assert np.isfinite(embedding).all()
+
+
+QUERY = "vision_model.encoder.layers.0.self_attn.q_proj.weight"
+PLACES = "vision_model.embeddings.position_embedding.weight"
+PATCHES = "vision_model.embeddings.patch_embedding.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        (QUERY, (128, 64), "tensors of other shapes"),
+        (QUERY, (), "tensors of other shapes"),
+        (PATCHES, (128, 192), "tensors of other shapes"),
+        (PATCHES, (128, 3, 0, 0), "tensors of other shapes"),
+        (PATCHES, (96, 3, 8, 8), "a width of 96 is not that of whole heads of 64"),
+        (PLACES, (0, 128), "tensors of other shapes"),
+        (PLACES, (1, 128), "tensors of other shapes"),
+        ("text_model.embeddings.token_embedding.weight", (0, 64), "tensors of other shapes"),
+        (
+            "vision_model.encoder.layers.999.layer_norm1.weight",
+            (128,),
+            "blocks other than 0 to at most 47",
+        ),
+    ],
+)
+def test_weights_of_impossible_shapes_are_refused(tmp_path, name, shape, message):
+    tensors = made_tensors() | {name: np.zeros(shape, np.float32)}
+    with pytest.raises(InputError, match=message) as refused:
+        load_net(NAME, saved(tmp_path, tensors))
+    assert "\n" not in str(refused.value)
+
+
+def test_tokens_that_the_weights_are_not_for_are_refused(net):
+    with pytest.raises(InputError, match="for 520 tokens, not for 49407"):
+        net.text_embedding(encode(["a crab"])[0])
+    with pytest.raises(InputError, match="texts of 77 tokens, not 80"):
+        net.text_embedding(np.zeros((1, 80), np.int32))
 
 
 @pytest.mark.parametrize("lacking", ["visual_projection.weight", "logit_scale"])

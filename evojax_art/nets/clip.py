@@ -21,6 +21,7 @@ from evojax_art.nets.entry import NetEntry, Published
 from evojax_art.runtime.errors import InputError
 
 _HEAD = 64  # channels of an attention head in all of OpenAI's
+_MOST_BLOCKS = 48  # of a tower; OpenAI's largest has 24, and building takes the square of it
 
 
 class TowerSizes(NamedTuple):
@@ -145,7 +146,18 @@ class Clip(Network):
 
         Args:
             tokens: see `tokens.encode`; what comes after the mark that ends a text has no say.
+
+        Raises:
+            InputError: texts of more tokens than the weights are for; or, in an array of NumPy,
+                tokens that they lack.
         """
+        known, longest = self.sizes.vocabulary, self.sizes.context
+        if tokens.shape[1] > longest:
+            raise InputError(
+                f"the weights are for texts of {longest} tokens, not {tokens.shape[1]}"
+            )
+        if isinstance(tokens, np.ndarray) and tokens.size and tokens.max() >= known:
+            raise InputError(f"the weights are for {known} tokens, not for {tokens.max()}")
         tokens = jnp.asarray(tokens)
         x = self.words[...][tokens] + self.text_places[...][: tokens.shape[1]]
         x = x.astype(self.dtype)
@@ -209,10 +221,12 @@ def sizes_of(tensors: dict[str, np.ndarray]) -> dict[str, ClipSizes]:
     Raises:
         InputError: no weights of a CLIP with a vision transformer.
     """
-    found = _as_openai(tensors)
     try:
+        found = _as_openai(tensors)
         out, _, patch, _ = found["visual.conv1.weight"].shape
         places = found["visual.positional_embedding"].shape[0]
+        if places < 2:
+            raise ValueError
         context, text_width = found["positional_embedding"].shape
 
         def tower(start: str, width: int) -> TowerSizes:
@@ -226,7 +240,14 @@ def sizes_of(tensors: dict[str, np.ndarray]) -> dict[str, ClipSizes]:
                 )
             }
             inner = found[f"{start}transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
-            return TowerSizes(width, inner, max(numbers) + 1, max(1, width // _HEAD))
+            if numbers != set(range(len(numbers))) or len(numbers) > _MOST_BLOCKS:
+                last = _MOST_BLOCKS - 1
+                raise InputError(
+                    f"not the weights of a CLIP: blocks other than 0 to at most {last}"
+                )
+            if not width or width % _HEAD:
+                raise InputError(f"a width of {width} is not that of whole heads of {_HEAD}")
+            return TowerSizes(width, inner, len(numbers), width // _HEAD)
 
         sizes = ClipSizes(
             vision=tower("visual.", out),
@@ -237,6 +258,10 @@ def sizes_of(tensors: dict[str, np.ndarray]) -> dict[str, ClipSizes]:
             vocabulary=found["token_embedding.weight"].shape[0],
             space=found["text_projection"].shape[1],
         )
+        if not all(sizes[2:]):
+            raise ValueError
+    except InputError:  # a ValueError too
+        raise
     except KeyError as error:
         raise InputError(f"not the weights of a CLIP: no {error.args[0]}") from None
     except (ValueError, IndexError):

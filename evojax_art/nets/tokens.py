@@ -9,9 +9,10 @@ list is OpenAI's (`bpe_simple_vocab_16e6.txt.gz` of github.com/openai/CLIP, MIT 
     512 to 49,405    merged pairs, in order
     49,406, 49,407   the marks before and after a text
 
-Text is brought to Unicode's form NFC and to lower case, as Hugging Face's tokenizer does it;
-OpenAI's own mends broken encodings and HTML as well, which nobody types. The marks are not read
-from a text.
+Text is brought to Unicode's form NFC and to lower case, as Hugging Face's tokenizer does it, but
+for a sigma at the end of a word, which is the one of OpenAI's; theirs mends broken encodings and
+HTML as well, which nobody types. U+001C to U+001F are spaces here. The marks are not read from a
+text.
 """
 
 import gzip
@@ -26,7 +27,8 @@ from jaxtyping import Int
 
 CONTEXT = 77  # tokens of a text, both marks counted
 START, END = 49_406, 49_407
-_MOST_LETTERS = 1000  # of a text; 75 tokens of it are not longer
+_LONGEST = 32  # bytes, and so at most letters, of the longest token
+_MOST_LETTERS = CONTEXT * (_LONGEST + 1)  # with a space after each token; more are always cut
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 
 
@@ -39,8 +41,8 @@ def encode(texts: Sequence[str]) -> tuple[Int[np.ndarray, "N 77"], tuple[bool, .
     tokens = np.zeros((len(texts), CONTEXT), np.int32)
     cut = []
     for row, text in zip(tokens, texts, strict=True):
-        found = list(itertools.islice(_tokens(text[:_MOST_LETTERS]), CONTEXT - 1))
-        cut.append(len(found) > CONTEXT - 2 or len(text) > _MOST_LETTERS)
+        found = list(itertools.islice(_tokens(_clean(text)[:_MOST_LETTERS]), CONTEXT - 1))
+        cut.append(len(found) > CONTEXT - 2)
         marked = [START, *found[: CONTEXT - 2], END]
         row[: len(marked)] = marked
     return tokens, tuple(cut)
@@ -48,11 +50,16 @@ def encode(texts: Sequence[str]) -> tuple[Int[np.ndarray, "N 77"], tuple[bool, .
 
 def tokenize(text: str) -> list[int]:
     """The tokens of a text, without marks, however many; it may take the square of a word."""
-    return list(_tokens(text))
+    return list(_tokens(_clean(text)))
+
+
+def _clean(text: str) -> str:
+    """In lower case, each run of white space as one space."""
+    return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 def _tokens(text: str) -> Iterator[int]:
-    for word in _words(unicodedata.normalize("NFC", text).lower()):
+    for word in _words(text):
         yield from _merged(word)
 
 
