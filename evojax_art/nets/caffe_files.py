@@ -20,7 +20,7 @@ import numpy as np
 from evojax_art.runtime.errors import InputError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
-_MOST_FIELDS = 200_000  # in all; the networks of the zoo have some thousands
+_MOST_FIELDS = 200_000  # and sizes, in all; the networks of the zoo have some thousands
 _MOST_DIMS = 8
 
 _Field = tuple[int, "int | memoryview"]
@@ -51,11 +51,21 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 class _Message:
-    """Bytes that are messages, and how many more fields may be read from them."""
+    """Bytes that are messages, and how many more fields and sizes may be read from them."""
 
     def __init__(self, content: bytes):
         self.all = memoryview(content)
         self._left = _MOST_FIELDS
+
+    def count(self) -> None:
+        """One more field, or size within one.
+
+        Raises:
+            ValueError: too many by now.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it has more than {_MOST_FIELDS} fields")
 
     def fields(self, view: memoryview) -> Iterator[_Field]:
         """Number and content of each field: a number, or its bytes.
@@ -65,9 +75,7 @@ class _Message:
         """
         place = 0
         while place < len(view):
-            self._left -= 1
-            if self._left < 0:
-                raise ValueError(f"it has more than {_MOST_FIELDS} fields")
+            self.count()
             tag, place = _varint(view, place)
             number, wire = tag >> 3, tag & 7
             if wire == _VARINT:
@@ -143,6 +151,7 @@ def _dims(message: _Message, view: memoryview) -> list[int]:
         if number == 1 and isinstance(value, int):
             dims.append(value)
         while number == 1 and isinstance(value, memoryview) and place < len(value):
+            message.count()
             dim, place = _varint(value, place)
             dims.append(dim)
             if len(dims) > _MOST_DIMS:

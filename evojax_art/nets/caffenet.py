@@ -104,7 +104,9 @@ class CaffeNet(Classifier):
     def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
         """Every layer's output under Caffe's name, behind its ReLU where it has one.
 
-        The dense layers, `fc6` to `fc8`, are there only for pictures of the network's own size.
+        The dense layers, `fc6` to `fc8`, are [P, D] where `pool5` has 6x6 places, as of pictures
+        of 199 to 230 pixels. Of larger ones they see every 6x6 of its h x w places, [P, h - 5,
+        w - 5, D]; of smaller ones there is no such part, and they are empty.
         """
         outputs: dict[str, Array] = {}
         for number, name in enumerate(_LAYERS, 1):
@@ -120,12 +122,19 @@ class CaffeNet(Classifier):
                 steps[f"norm{number}"] = normalise_responses
             for step in steps if self.pools_first else reversed(steps):
                 x = outputs[step] = steps[step](x)
-        if x.shape[1:3] == (_SIDE, _SIDE):
-            x = x.reshape(x.shape[0], -1)
-            for name, layer in self.dense.items():
-                x = layer(x)
-                x = outputs[name] = x if name == "fc8" else jax.nn.relu(x)
+        for name, layer in self.dense.items():
+            x = _slid(layer, x) if name == "fc6" else layer(x)
+            x = outputs[name] = x if name == "fc8" else jax.nn.relu(x)
         return outputs
+
+
+def _slid(layer: nnx.Linear, x: Float[Array, "P h w C"]) -> Float[Array, "P *places D"]:
+    """A dense layer of every 6x6 places; where there are no more than those, as one vector."""
+    if x.shape[1:3] == (_SIDE, _SIDE):
+        return layer(x.reshape(x.shape[0], -1))
+    kernel = layer.kernel[...].reshape(_SIDE, _SIDE, x.shape[-1], -1).astype(x.dtype)
+    bias = jnp.asarray(layer.bias).astype(x.dtype)
+    return convolve(x, kernel, (1, 1), "VALID") + bias
 
 
 def from_caffe(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -152,12 +161,11 @@ def from_caffe(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if tensor.shape[0] % groups:
             converted[name] = tensor  # no layer of ours, as who assigns it will say
             continue
-        if kind == "weight" and layer == "conv1":
+        is_kernel = kind == "weight" and tensor.ndim == 4
+        if is_kernel and layer == "conv1":
             tensor = tensor[:, ::-1]
         for number, part in enumerate(np.split(tensor, groups)):
-            converted[f"layers/{layer}/{number}/{leaf}"] = (
-                from_oihw(part) if kind == "weight" and part.ndim == 4 else part
-            )
+            converted[f"layers/{layer}/{number}/{leaf}"] = from_oihw(part) if is_kernel else part
     return converted
 
 
