@@ -344,6 +344,12 @@ def test_nets_shows_what_they_see(capsys, tmp_path, tiny_weights):
     assert lines[3] == "( q 0 9 -9 -9 ), tiny:"
     assert re.fullmatch(r"  \d+\.\d %  0: red crab, land crab", lines[4])
     assert len(lines) == 6
+    flags += ["--target", "crab", "--show", str(gray_png)]
+    assert main(["nets", "tiny", *flags]) == 0
+    sure, *seen = capsys.readouterr().out.splitlines()[1:]
+    crabs = [float(share.split("%")[0]) for share in seen if "crab" in share]
+    assert re.fullmatch(r"  +\S+ % crab", sure)
+    assert float(sure.split("%")[0]) == pytest.approx(sum(crabs), abs=0.1)
 
 
 def test_nets_measures_what_judging_costs(capsys, tiny_weights):

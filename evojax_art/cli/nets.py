@@ -52,7 +52,8 @@ class NetsCommand:
     Attributes:
         names: networks; without any, --show and --cost are about all whose weights are there.
         classes: list their classes.
-        target: list the classes that this target means.
+        target: list the classes that this target means; with --show, how sure of them all networks
+            are.
         show: pictures, of any size, or formulas: what the networks see in them.
         prompt: texts, of which networks that read say how well each describes a picture.
         top: classes to tell of each picture.
@@ -141,6 +142,10 @@ def _tell_classes(name: str, target: str) -> None:
 
 
 def _show(loaded: dict[str, Network], command: NetsCommand) -> None:
+    meant = {}
+    if command.target:
+        known = [name for name in loaded if lookup(name).vocabulary]
+        meant = {name: list(vocabulary_of(name).find(command.target)) for name in known}
     size = max(net.size for net in loaded.values())
     pictures = [shown for one in command.show for shown in _pictures(one, size)]
     with StatusLine(Console(stderr=True, highlight=False), "judging ...") as status:
@@ -150,6 +155,10 @@ def _show(loaded: dict[str, Network], command: NetsCommand) -> None:
                 probabilities, texts = _opinion(net, picture, command.prompt)
                 order = np.argsort(-probabilities, kind="stable")[: command.top]
                 seen = [f"{100 * probabilities[n]:5.1f} %  {texts[n]}" for n in order]
+                if name in meant:
+                    seen.insert(
+                        0, f"{100 * probabilities[meant[name]].sum():.4g} % {command.target}"
+                    )
                 print(f"{title}, {name}:\n  " + "\n  ".join(seen))
 
 
