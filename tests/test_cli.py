@@ -246,6 +246,9 @@ def test_nets_mistakes(fails):
     assert "unknown network" in fails("nets", "resnet")
     assert "give the name of a network too" in fails("nets", "--target", "fish")
     assert "no class of that name" in fails("nets", "squeezenet1_1", "--target", "crabb")
+    assert "say with --show which pictures" in fails("nets", "cifar100", "--prompt", "a crab")
+    reads = fails("nets", "cifar100", "--prompt", "a crab", "--show", "x_i")
+    assert "none of cifar100 reads; try clip_vit_b32" in reads
 
 
 BENCHMARK_MISTAKES = {

@@ -241,6 +241,7 @@ def test_a_class_that_only_one_judge_has_is_refused():
         ({"net": ("a", "b"), "net_weight": (1.0, 2.0), "join": "least"}, "has no weights"),
         ({"net": ("a", "b"), "weights": ("file.pth",)}, "say whose they are, as in a=file.pth"),
         ({"net": ("a",), "weights": ("squeezenet1_1=f",)}, "squeezenet1_1 is not among --net a"),
+        ({"net": ("a",), "weights": ("a=",)}, "name a file, as in a=FILE"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):

@@ -191,6 +191,8 @@ def test_unseen_judge_without_weights_is_left_out_unless_it_is_named(
     assert "unseen" not in capsys.readouterr().err
     assert evolve(*flags, tmp_path / "other", "--unseen", "absent") == 2
     assert "no weights at" in capsys.readouterr().err
+    assert evolve(*flags, tmp_path / "other", "--unseen", "none", "absent") == 2
+    assert "none stands alone" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

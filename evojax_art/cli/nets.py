@@ -34,7 +34,7 @@ from evojax_art.nets.registry import (
 )
 from evojax_art.nets.tokens import encode
 from evojax_art.nets.weights import load_net
-from evojax_art.objective.target import TargetConfig
+from evojax_art.objective.target import READER, TargetConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runtime.cache import keep_compiled
@@ -80,6 +80,8 @@ class NetsCommand:
             raise InputError(
                 "nets: give the name of a network too, as in `evojax-art nets cifar100`"
             )
+        if self.prompt and not self.show:
+            raise InputError("prompt: say with --show which pictures it may describe")
 
 
 def nets(flags: list[str]) -> None:
@@ -98,6 +100,8 @@ def nets(flags: list[str]) -> None:
             for name in command.names:
                 vocabulary_of(name)
             names = [name for name in names if lookup(name).vocabulary]
+        if command.prompt and command.names and all(lookup(name).vocabulary for name in names):
+            raise InputError(f"prompt: none of {' '.join(names)} reads; try {READER}")
         loaded = {name: load_net(name, files.get(name)) for name in names}
         if command.show:
             _show(loaded, command)

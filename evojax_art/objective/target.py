@@ -99,7 +99,8 @@ class TargetConfig:
         if self.net_weight and len(self.net_weight) != len(self.net):
             raise InputError(f"net_weight: give one for each of {' '.join(self.net)}")
         if not all(0 < weight < math.inf for weight in self.net_weight):
-            raise InputError("net_weight: weights must be above 0")
+            told = " ".join(f"{weight:g}" for weight in self.net_weight)
+            raise InputError(f"net_weight: weights must be above 0, and finite, got {told}")
         if self.net_weight and self.join == "least":
             raise InputError("net_weight: the least of all opinions has no weights")
         self.weights_files(others)  # refuses what belongs to no network
@@ -138,6 +139,8 @@ class TargetConfig:
             if name not in (*self.judges, *others):
                 among = " ".join(self.judges)
                 raise InputError(f"weights {given}: {name} is not among --net {among}")
+            if not file:
+                raise InputError(f"weights {given!r}: name a file, as in {name}=FILE")
             files[name] = Path(file).expanduser()
         return files
 

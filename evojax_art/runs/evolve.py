@@ -80,6 +80,8 @@ def unseen_names(config: RunConfig) -> list[str]:
     for name in config.unseen:
         if name in judges:
             raise InputError(f"unseen {name} is a judge; leave it out of one of them")
+    if "none" in config.unseen and len(config.unseen) > 1:
+        raise InputError(f"unseen {' '.join(config.unseen)}: none stands alone")
     if config.unseen:
         return [name for name in config.unseen if name != "none"]
     if config.target.layer:
