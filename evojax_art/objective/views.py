@@ -53,7 +53,7 @@ class ViewsConfig:
             ("shift", 0.5),
             ("scale", 0.9),
             ("turn", 180),
-            ("blur", 16),
+            ("blur", 4),
             ("brightness", 1),
             ("coarse", 1),
         ):
