@@ -40,12 +40,16 @@ FULL = Provenance(
     raster=Raster(height=30, width=40, samples=3, jitter=True, crop=(1, 2, 3, 4)),
     adaptive=0.05,
     target=("crab", "king crab"),
+    prompt="a samurai crab",
+    against=("static", 'a "pattern"'),
     layer="stem:3",
     guide="guides/g.jpg",
     guide_sha256="3" * 64,
     net="cifar100",
     score=0.25,
     value=-3.5,
+    judges={"cifar100": 0.5, "other": 0.125},
+    unseen={"third": 1e-9},
     unseen_score=1e-9,
     noise=0.03125,
     judged_size=32,
@@ -64,7 +68,7 @@ FULL = Provenance(
 
 
 def test_every_entry_comes_back(tmp_path):
-    assert all(getattr(FULL, f.name) not in ("", (), None) for f in dataclasses.fields(FULL))
+    assert all(getattr(FULL, f.name) not in ("", (), {}, None) for f in dataclasses.fields(FULL))
     write_png(tmp_path / "a.png", BLANK, FULL.to_text())
     assert read_provenance(tmp_path / "a.png") == FULL
     assert Provenance.from_text(Provenance().to_text()) == Provenance()
