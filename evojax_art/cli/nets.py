@@ -32,8 +32,8 @@ from evojax_art.nets.registry import (
     weights_path,
     whereabouts,
 )
-from evojax_art.nets.tokens import encode
 from evojax_art.nets.weights import load_net
+from evojax_art.objective.prompts import read_texts
 from evojax_art.objective.target import READER, TargetConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
@@ -100,7 +100,7 @@ def nets(flags: list[str]) -> None:
             for name in command.names:
                 vocabulary_of(name)
             names = [name for name in names if lookup(name).vocabulary]
-        if command.prompt and command.names and all(lookup(name).vocabulary for name in names):
+        if command.prompt and all(lookup(name).vocabulary for name in names):
             raise InputError(f"prompt: none of {' '.join(names)} reads; try {READER}")
         loaded = {name: load_net(name, files.get(name)) for name in names}
         if command.show:
@@ -157,6 +157,8 @@ def _show(loaded: dict[str, Network], command: NetsCommand) -> None:
             for name, net in loaded.items():
                 status.show(f"{name} looks at {title:.60}")
                 probabilities, texts = _opinion(net, picture, command.prompt)
+                if not np.isfinite(probabilities).all():
+                    raise InputError(f"{name}: damaged weights, what it sees is no number")
                 order = np.argsort(-probabilities, kind="stable")[: command.top]
                 seen = [f"{100 * probabilities[n]:5.1f} %  {texts[n]}" for n in order]
                 if name in meant:
@@ -171,7 +173,7 @@ def _opinion(
 ) -> tuple[Float[np.ndarray, "N"], Sequence[str]]:
     """Probabilities, and what each is of: a class, or one of the texts."""
     if isinstance(net, Clip):
-        directions = net.text_embedding(encode(texts)[0])
+        directions = read_texts(net, texts)[0]
         agreement = net.image_embedding(picture[None]) @ directions.T
         return np.asarray(jax.nn.softmax(jnp.exp(net.log_scale[...]) * agreement)[0]), texts
     known = cast(Classifier, net)

@@ -171,7 +171,8 @@ def from_pytorch(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if weight is None or any(part is None for part in parts):
             continue  # what lacks is said by who assigns
         scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
-        scale = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+        with np.errstate(invalid="ignore"):  # of a damaged file, which is found when all is read
+            scale = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
         kernel = from_oihw(weight * scale[:, None, None, None])
         converted[f"{ours}/kernel"] = kernel[:, :, 0] if ours.endswith("depthwise") else kernel
         converted[f"{ours}/bias"] = shift - mean * scale

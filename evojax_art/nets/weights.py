@@ -48,10 +48,7 @@ def load_net(
     dtype = jnp.dtype(plan.network_dtype if dtype is None else dtype)
     if plan.platform in entry.float32_on:
         dtype = jnp.dtype(jnp.float32)
-    if weights is None:
-        path = _expected_file(name)
-    elif not (path := Path(weights)).exists():
-        raise InputError(f"no weights at {path}; check the path")
+    path = _expected_file(name) if weights is None else Path(weights)
     # Shapes only: random weights, to be replaced at once, would take longer than the file.
     tensors = read_tensors(path)
     try:
@@ -59,7 +56,11 @@ def load_net(
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     net: Any = nnx.eval_shape(lambda: entry.build(dtype=dtype, rngs=nnx.Rngs(0), **sizes))
-    _assign(net, entry.convert(tensors), path, name)
+    try:
+        converted = entry.convert(tensors)
+    except (ValueError, IndexError):
+        raise InputError(f"{path}: not the weights of {name}, of tensors of other shapes") from None
+    _assign(net, converted, path, name)
     net.eval()
     return net
 
@@ -87,12 +88,18 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         InputError: unreadable or damaged.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for its other end
+            raise InputError(f"{path} is no file of weights; check the path")
         with path.open("rb") as file:
             head = file.read(9)
         if head[8:9] == b"{":  # eight bytes of length, then a JSON object
             return load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"no weights at {path}; check the path") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except InputError:
+        raise
     except Exception as error:  # safetensors has an exception class of its own
         raise InputError(f"{path}: a damaged safetensors file ({error}); get it again") from error
     if path.suffix == ".caffemodel" or head[:1] == b"\n":  # its first field, the name
@@ -140,6 +147,8 @@ def _assign(net: nnx.Module, tensors: dict[str, np.ndarray], path: Path, name: s
         # The names in a file may be anything, and long.
         what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]!r:.80}, which is unknown"
         raise InputError(f"{path}: not the weights of {name}, it {what}")
+    if odd := [key for key, tensor in tensors.items() if tensor.dtype.kind == "c"]:
+        raise InputError(f"{path}: not the weights of {name}, {odd[0]} holds complex numbers")
     with np.errstate(
         over="ignore", invalid="ignore"
     ):  # numbers beyond float32 become infinite, and are found below

@@ -140,6 +140,8 @@ class Ensemble:
             together = jnp.stack(
                 [share * log for share, log in zip(self._shares, each, strict=True)]
             ).sum(axis=0)
+        # Certainty itself would be worth infinity, and nothing could be better.
+        together = jnp.minimum(together, -jnp.finfo(together.dtype).tiny)
         opinions = {
             judge.name: jnp.where(jnp.all(jnp.isfinite(one.value), axis=0), jnp.exp(log), jnp.nan)
             for judge, one, log in zip(self.judges, seen, each, strict=True)

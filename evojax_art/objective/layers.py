@@ -115,11 +115,11 @@ class LayerTarget:
         """A plain number."""
         return f"{score:.4g}"
 
-    def _activations(self, observed: Observed) -> Array:
+    def _activations(self, observed: Observed, what: str = "pictures") -> Array:
         found = observed.activations(self.net)[self.layer].astype(jnp.float32)
         if not found.size:
             height, width = observed.images.shape[1:3]
-            raise InputError(f"pictures of {width}x{height} are too small for layer {self.layer}")
+            raise InputError(f"{what} of {width}x{height} are too small for layer {self.layer}")
         return found if self.channel is None else found[..., self.channel]
 
     def _best_match(self, activations: Float[Array, "P *any"], observed: Observed) -> Array:
@@ -129,7 +129,7 @@ class LayerTarget:
         step = self._multiple
         shape = [max(step, round(side * shrink / step) * step) for side in (height, width)]
         guide = self._resized_guide(tuple(shape), observed.images.dtype)
-        vectors = self._activations(Observed(guide, observed.nets))
+        vectors = self._activations(Observed(guide, observed.nets), "guides")
         channels = 1 if self.channel is not None else activations.shape[-1]
         vectors = vectors.reshape(-1, channels)
         agreement = activations.reshape(len(activations), -1, channels) @ vectors.T

@@ -12,13 +12,34 @@ from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Network
 from evojax_art.nets.clip import Clip
-from evojax_art.nets.tokens import encode
+from evojax_art.nets.tokens import CONTEXT, END, encode
 from evojax_art.objective.classes import class_measure
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Measure
 from evojax_art.runtime.errors import InputError
 
 AGAINST = ("an abstract pattern", "television static", "a blurry photo", "a photo of something")
+
+
+def read_texts(
+    network: Clip, texts: Sequence[str]
+) -> tuple[Float[np.ndarray, "T D"], tuple[str, ...]]:
+    """The directions of texts, and those of them that were too long and have been cut.
+
+    Raises:
+        InputError: an empty text; weights that are for other tokens, or of a scale that is none.
+    """
+    if not all(text.strip() for text in texts):
+        raise InputError("prompt: a text is empty")
+    if network.sizes.vocabulary != END + 1:
+        raise InputError(
+            f"prompt: the weights are for {network.sizes.vocabulary} tokens, not for {END + 1}"
+        )
+    if not jnp.isfinite(jnp.exp(network.log_scale[...])):
+        raise InputError("prompt: the weights are damaged, their logit_scale is no number to use")
+    tokens, cut = encode(texts)
+    directions = np.asarray(network.text_embedding(tokens))
+    return directions, tuple(text for text, is_cut in zip(texts, cut, strict=True) if is_cut)
 
 
 class PromptTarget:
@@ -43,16 +64,12 @@ class PromptTarget:
 
     def __init__(self, network: Clip, prompt: str, against: Sequence[str] = AGAINST, net: str = ""):
         texts = [text.strip() for text in (prompt, *against)]
-        if not all(texts):
-            raise InputError("prompt: a text is empty")
-        if len(texts) < 2 or texts[0] in texts[1:]:
+        self._directions, self.cut = read_texts(network, texts)
+        if len(texts) < 2 or (self._directions[1:] == self._directions[0]).all(axis=1).any():
             raise InputError("against: say something else than the prompt, at least once")
-        tokens, cut = encode(texts)
         self.name = texts[0]
         self.against = tuple(texts[1:])
         self.net = net
-        self.cut = tuple(text for text, is_cut in zip(texts, cut, strict=True) if is_cut)
-        self._directions = np.asarray(network.text_embedding(tokens))
         self._scale = float(jnp.exp(network.log_scale[...]))
 
     def measure(self, observed: Observed) -> Measure:
@@ -71,7 +88,7 @@ class PromptTarget:
     def describe(self) -> list[str]:
         """The texts, and which were cut."""
         told = [f"prompt: {self.name}", *(f"against: {text}" for text in self.against)]
-        return told + [f"cut to 77 tokens: {text:.60} ..." for text in self.cut]
+        return told + [f"cut to {CONTEXT} tokens: {text:.60} ..." for text in self.cut]
 
     def text(self, score: float) -> str:
         """In per cent."""

@@ -3,6 +3,7 @@
 A further term is a file of its own, its setting here, and its line in `build_objective`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,9 @@ class ObjectiveConfig:
     short_cut: bool = True
 
     def __post_init__(self):
+        for name in ("class_weight", "tv_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise InputError(f"objective.{name} must be finite, got {getattr(self, name)}")
         for name in ("near", "noise_gate"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")

@@ -1,7 +1,6 @@
 """What commands are asked for: classes of some networks, or a layer of one."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from evojax_art.objective.layers import LayerTarget
 from evojax_art.objective.prompts import AGAINST, PromptTarget
 from evojax_art.objective.terms import Target
 from evojax_art.objective.views import ViewsConfig
-from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.plan import Plan
 from evojax_art.runtime.tables import REPEATABLE
 
@@ -92,15 +91,20 @@ class TargetConfig:
             raise InputError("match best: say with --guide what shall be matched")
         if not self.net:
             raise InputError("net: name at least one network")
+        if self.otherwise:
+            lookup(self.otherwise)
+        for text in (self.prompt, *self.against):
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise InputError(f"prompt: {text!r:.60} has bytes that are no text in UTF-8")
         if len(set(self.net)) < len(self.net):
             raise InputError(f"net: {' '.join(self.net)} names a network twice")
         if self.layer and len(self.net) > 1:
             raise InputError(f"layer {self.layer} is one network's: name one with --net")
         if self.net_weight and len(self.net_weight) != len(self.net):
             raise InputError(f"net_weight: give one for each of {' '.join(self.net)}")
-        if not all(0 < weight < math.inf for weight in self.net_weight):
+        if not all(1e-6 <= weight <= 1e6 for weight in self.net_weight):
             told = " ".join(f"{weight:g}" for weight in self.net_weight)
-            raise InputError(f"net_weight: weights must be above 0, and finite, got {told}")
+            raise InputError(f"net_weight: weights must be from 1e-6 to 1e6, got {told}")
         if self.net_weight and self.join == "least":
             raise InputError("net_weight: the least of all opinions has no weights")
         self.weights_files(others)  # refuses what belongs to no network
@@ -133,14 +137,17 @@ class TargetConfig:
             name, equals, file = given.partition("=")
             if not (equals and (name in self.judges or name in REGISTRY)):
                 if len(self.judges) > 1:
-                    whose = f"{next(iter(self.judges))}={given}"
-                    raise InputError(f"weights {given}: say whose they are, as in {whose}")
+                    near = suggest(name, self.judges) if equals else ""
+                    whose = near or f", as in {self.judges[0]}={given or 'FILE'}"
+                    raise InputError(f"weights {given!r}: say whose they are{whose}")
                 name, file = next(iter(self.judges)), given
             if name not in (*self.judges, *others):
                 among = " ".join(self.judges)
                 raise InputError(f"weights {given}: {name} is not among --net {among}")
             if not file:
                 raise InputError(f"weights {given!r}: name a file, as in {name}=FILE")
+            if name in files:
+                raise InputError(f"weights {given}: {name} has {files[name]} already")
             files[name] = Path(file).expanduser()
         return files
 
@@ -229,6 +236,10 @@ def load_target(
         (name,) = config.net
         logging.getLogger("evojax_art").warning(
             "%s judges: the weights of %s are %s", config.otherwise, name, whereabouts(name)
+        )
+    elif config.judges != config.net:
+        logging.getLogger("evojax_art").warning(
+            "%s judges: %s reads no prompts", READER, " ".join(config.net)
         )
     nets: dict[str, Network] = {
         name: load_net(name, files.get(name), plan=plan) for name in config.judges

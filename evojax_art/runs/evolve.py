@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,11 @@ from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.provenance import read_provenance
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.program import Program, encode
+from evojax_art.nets.base import Network
 from evojax_art.nets.registry import lookup, weights_path
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.target import load_target
+from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
 from evojax_art.runs.folder import make_folder
@@ -44,6 +47,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     files = config.target.weights_files(config.unseen)
     unseen = {name: load_net(name, files.get(name), plan=plan) for name in unseen_names(config)}
     size = max(net.size for net in nets.values())
+    _check_opinions(config, unseen, target, size)
     bound, photograph = _bind(config)
     seeds_key, key = jax.random.split(jax.random.key(config.seed))
     seeds = _seeds(config, bound.names, photograph, seeds_key)
@@ -88,6 +92,17 @@ def unseen_names(config: RunConfig) -> list[str]:
         return []
     names = dict.fromkeys(name for judge in judges for name in lookup(judge).unseen)
     return [name for name in names if name not in judges and weights_path(name).exists()]
+
+
+def _check_opinions(
+    config: RunConfig, unseen: dict[str, Network], target: Target, size: int
+) -> None:
+    """That whoever was named has an opinion of what is wanted."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    for name in (name for name in config.unseen if name in unseen):
+        if jax.eval_shape(partial(target.opinion, unseen[name]), images) is None:
+            wanted = config.target.words
+            raise InputError(f"unseen {name}: it knows nothing of what is wanted, {wanted}")
 
 
 def _bind(config: RunConfig) -> tuple[Bound, str]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
 
+_LONGEST = 60  # letters of a name; of 4 bytes each they fit every file system
+
 
 def make_folder(config: RunConfig) -> Path:
     """A new or empty folder, with a folder `records` in it.
@@ -24,7 +26,7 @@ def make_folder(config: RunConfig) -> Path:
     Raises:
         InputError: there is something in it, or it cannot be written.
     """
-    name = re.sub(r"\W+", "-", config.target.words).strip("-")
+    name = re.sub(r"\W+", "-", config.target.words)[:_LONGEST].strip("-") or "run"
     folder = config.out or _unused(Path("runs") / f"{name}-{config.seed}")
     try:
         if folder.exists() and any(folder.iterdir()):

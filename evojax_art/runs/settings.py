@@ -80,6 +80,9 @@ class RunConfig:
         for name in ("formulas", "record_size", "record_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name, most in (("record_size", 16_384), ("record_samples", 64)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} must be {most} or less, got {getattr(self, name)}")
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
         for name in ("minutes", "batch", "record_step"):

@@ -195,6 +195,8 @@ class _Reader(NamedTuple):
             raise InputError(f"{self.spelled_fn(place)} must be a plain value")
         try:
             loose = _loose(kind, value, is_text=self.is_text)
+            if type(loose) is int and abs(loose) >= 2**63:
+                raise InputError(f"{self.spelled_fn(place)} is out of range: {value!s:.20}...")
             return msgspec.convert(loose, kind, dec_hook=_read_path)
         except msgspec.ValidationError as error:
             near = suggest(str(value), map(str, get_args(kind))) if _is_choice(kind) else ""
@@ -228,7 +230,7 @@ def _loose(kind: Any, value: Any, *, is_text: bool) -> Any:
 
 def _read_path(kind: type, value: Any) -> Path:
     """A file's name; msgspec asks for what it has no type of."""
-    if kind is not Path or not isinstance(value, str):
+    if kind is not Path or not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
     try:
         return Path(value).expanduser()
