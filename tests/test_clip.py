@@ -231,9 +231,26 @@ def test_a_prompt_is_a_softmax_of_texts(reading):
     np.testing.assert_allclose(measure.value, jnp.log(wanted / (1 - wanted)), rtol=1e-3, atol=1e-3)
     with pytest.raises(InputError, match="say something else than the prompt"):
         PromptTarget(net, "a crab", ("a crab",))
+    with pytest.raises(InputError, match="say something else than the prompt"):
+        PromptTarget(net, "a crab", ("static", "A  Crab"))  # the same tokens
     with pytest.raises(InputError, match="a text is empty"):
         PromptTarget(net, "a crab", (" ",))
     assert PromptTarget(net, "crab " * 90).describe()[-1].startswith("cut to 77 tokens: crab")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tokens": 520}, "for 520 tokens, not for 49408"),
+        ({"logit_scale": 200.0}, "their logit_scale is no number"),
+    ],
+)
+def test_weights_that_no_prompt_can_use_are_refused(wrong, message, tmp_path):
+    tensors = made_tensors(wrong.pop("tokens", END + 1))
+    tensors |= {name: np.float32(value) for name, value in wrong.items()}
+    net = load_net(NAME, saved(tmp_path, tensors))
+    with pytest.raises(InputError, match=message):
+        PromptTarget(net, "a crab")
 
 
 def test_classifiers_beside_it_are_asked_for_the_target(reading):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
 from evojax_art.nets import registry
 from evojax_art.nets.convolution import convolve_depthwise
@@ -116,6 +117,11 @@ def test_a_file_of_another_size_is_refused(tmp_path):
     del tensors["_blocks.3._bn1.running_var"]
     converted = REGISTRY[NAME].convert(tensors)
     assert "blocks/3/depthwise/kernel" not in converted
+    for odd in (np.ones(7, np.float32), np.array(1, np.float32)):
+        for tensor in ("_bn0.weight", "_blocks.3._depthwise_conv.weight"):
+            save_file(read_tensors(weights_path(NAME)) | {tensor: odd}, tmp_path / "odd")
+            with pytest.raises(InputError, match="not the weights of efficientnet_lite0"):
+                load_net(NAME, tmp_path / "odd")
 
 
 def test_sizes_other_than_its_own_are_seen():

@@ -118,12 +118,13 @@ def test_values_near_certainty_stay_apart():
     for net in made.values():
         net.head.kernel[...] = jnp.zeros((3, 4))
     values = []
-    for certainty in (20.0, 25.0, 30.0):
+    for certainty in (20.0, 25.0, 30.0, 200.0):
         for net in made.values():
             net.head.bias[...] = jnp.array([certainty, certainty, 0, 0])
         measure = ensemble(made).measure(Observed(jnp.zeros((1, 8, 8, 3)), made))
         values.append(float(measure.value[0]))
-    np.testing.assert_allclose(values, (20, 25, 30), rtol=1e-3)
+    np.testing.assert_allclose(values[:3], (20, 25, 30), rtol=1e-3)
+    assert 30 < values[3] < np.inf, "nothing could be better"
 
 
 def test_what_is_not_finite_stays_so(images):
@@ -237,7 +238,12 @@ def test_a_class_that_only_one_judge_has_is_refused():
         ({"net": ("a", "a")}, "names a network twice"),
         ({"net": ("a", "b"), "layer": "x"}, "is one network's"),
         ({"net": ("a", "b"), "net_weight": (1.0,)}, "give one for each of a b"),
-        ({"net": ("a",), "net_weight": (0.0,)}, "must be above 0"),
+        ({"net": ("a",), "net_weight": (0.0,)}, "must be from 1e-6 to 1e6, got 0"),
+        ({"net": ("a", "b"), "net_weight": (1e300, 1.0)}, "must be from 1e-6"),
+        ({"otherwise": "squeezenet"}, "unknown network 'squeezenet'"),
+        ({"prompt": "caf\udce9"}, "bytes that are no text"),
+        ({"net": ("abcd", "b"), "weights": ("abce=f",)}, "say whose they are; did you mean abcd"),
+        ({"net": ("a",), "weights": ("a=f", "a=g")}, "a has f already"),
         ({"net": ("a", "b"), "net_weight": (1.0, 2.0), "join": "least"}, "has no weights"),
         ({"net": ("a", "b"), "weights": ("file.pth",)}, "say whose they are, as in a=file.pth"),
         ({"net": ("a",), "weights": ("squeezenet1_1=f",)}, "squeezenet1_1 is not among --net a"),

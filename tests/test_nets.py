@@ -2,6 +2,7 @@ import dataclasses
 import gc
 import hashlib
 import http.server
+import os
 import socket
 import threading
 
@@ -247,6 +248,19 @@ def test_weights_of_another_network_are_refused(tiny_weights):
         text = refusal(load_net, "tiny", tiny_weights)
         assert str(tiny_weights) in text
         assert complaint in text
+
+
+def test_what_is_no_file_of_numbers_is_refused(tiny_weights, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file of weights"):
+        load_net("tiny", tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"cannot read a+: File name too long"):
+        load_net("tiny", "a" * 5000)
+    tensors = load_file(tiny_weights)
+    odd = {name: tensor.astype(np.complex64) for name, tensor in tensors.items()}
+    save_file(odd, tmp_path / "complex.safetensors")
+    with pytest.raises(InputError, match="holds complex numbers"):
+        load_net("tiny", tmp_path / "complex.safetensors")
 
 
 def test_weights_beyond_float32_are_refused(tiny_weights):

@@ -127,6 +127,7 @@ def test_negative_numbers_are_no_flags(number):
     ("flags", "complaint"),
     [
         (["--oven.length", "2.5"], "--oven.length must be a whole number, got '2.5'"),
+        (["--oven.length", "9" * 40], r"--oven.length is out of range: 99999999999999999999\.\.\."),
         (["--counts", "1", "x"], r"--counts must be a whole number, or a list of such, got \['1'"),
         (["--kind", "sor"], "--kind must be one of sour, 1995, got 'sor'; did you mean sour?"),
         (["--ovn.heat", "3"], r"unknown option --ovn.heat; did you mean --oven.heat.*bake --help"),

@@ -165,12 +165,13 @@ def from_pytorch(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         }
     rest, converted = dict(tensors), {}
     for layer, (ours, norm) in layers.items():
-        parts = [rest.pop(f"{norm}.{kind}", None) for kind in _NORM]
+        norms = [rest.pop(f"{norm}.{kind}", None) for kind in _NORM]
+        parts = [part for part in norms if part is not None]
         rest.pop(f"{norm}.num_batches_tracked", None)
         weight = rest.pop(f"{layer}.weight", None)
-        if weight is None or any(part is None for part in parts):
+        if weight is None or len(parts) < len(_NORM):
             continue  # what lacks is said by who assigns
-        scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
+        scale, shift, mean, variance = np.stack(parts).astype(np.float64)  # of one shape, or raises
         with np.errstate(invalid="ignore"):  # of a damaged file, which is found when all is read
             scale = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
         kernel = from_oihw(weight * scale[:, None, None, None])
