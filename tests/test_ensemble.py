@@ -340,6 +340,12 @@ def test_weights_of_unseen_networks_may_be_named(two_judges, tmp_path):
     assert json.loads(text["unseen"])["other"] == pytest.approx(float(text["score"]), abs=0.02)
 
 
+def test_an_unseen_network_that_knows_nothing_is_refused(two_judges, tmp_path, capsys):
+    flags = ["--unseen", "cifar100_judge", "--out", str(tmp_path / "run")]
+    assert main(["evolve", *SMALL, *two_judges, *flags, "--target", "grey goose"]) == 2
+    assert "unseen cifar100_judge: it knows nothing of what is wanted" in capsys.readouterr().err
+
+
 def test_an_unseen_network_that_judges_is_refused(two_judges, tmp_path, capsys):
     flags = ["--unseen", "tiny", "--out", str(tmp_path / "run")]
     assert main(["evolve", *SMALL, *two_judges, *flags]) == 2

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Key
 from rich.console import Console
 
@@ -100,7 +100,7 @@ def _check_opinions(
     """That whoever was named has an opinion of what is wanted."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     for name in (name for name in config.unseen if name in unseen):
-        if jax.eval_shape(partial(target.opinion, unseen[name]), images) is None:
+        if nnx.eval_shape(target.opinion, unseen[name], images) is None:
             wanted = config.target.words
             raise InputError(f"unseen {name}: it knows nothing of what is wanted, {wanted}")
 
