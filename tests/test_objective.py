@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.evaluation import Objective
 from evojax_art.objective.evaluator import Evaluator
+from evojax_art.objective.niches import EveryClass
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.terms import Contribution, TargetTerm
@@ -230,11 +231,20 @@ def test_several_networks_judge_together(images):
 def test_opinions_and_behaviours_where_somebody_asks(images):
     net = MeanColour()
     target = TargetTerm(ClassTarget(net.vocabulary, (0,)))
+    niches = TargetTerm(
+        EveryClass(net.vocabulary, [(index,) for index in range(len(net.vocabulary))]),
+        scale="probability",
+    )
     objective = Objective(
-        [target], descriptor_fn=lambda observed: observed.pictures.mean((1, 2)), scores_of=""
+        [], descriptor_fn=lambda observed: observed.pictures.mean((1, 2)), niches=niches
     )
     evaluation = objective(Observed(images, net))
-    np.testing.assert_allclose(np.exp(evaluation.scores), probabilities(images), rtol=1e-4)
+    expected = probabilities(images)
+    np.testing.assert_allclose(evaluation.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.fitness, expected.max(1), rtol=1e-4)
+    of_one = replace(objective, main=1)(Observed(images, net))
+    np.testing.assert_allclose(of_one.fitness, expected[:, 1], rtol=1e-4)
+    np.testing.assert_allclose(of_one.metrics["score"], expected[:, 1], rtol=1e-4)
     np.testing.assert_allclose(evaluation.descriptors, np.asarray(images).mean((1, 2)), rtol=1e-5)
     assert Objective([target])(Observed(images, net)).scores is None
 

@@ -75,12 +75,14 @@ class Ensemble:
         """All opinions as one; traceable, and differentiable."""
         return self._joined([_seen(judge, observed) for judge in self.judges])
 
-    def measure_above(self, observed: Observed, least: Float[Array, "P"]) -> Measure:
+    def measure_above(self, observed: Observed, least: Float[Array, "P *K"]) -> Measure:
         """The same where the value is at least so much; elsewhere any value that is less.
+
+        Of measures in K niches a picture is seen by all judges if it matters in one of them.
 
         Args:
             observed: the pictures.
-            least: what matters.
+            least: what matters, as the measures are.
 
         Returns:
             As `measure`. Opinions of judges that did not see a picture are NaN.
@@ -89,7 +91,7 @@ class Ensemble:
         group = (observed.plan or current_plan(observed.images)).judged_group(count)
 
         def unseen(looks: int) -> Measure:  # until somebody is asked
-            certain = jnp.full((looks, count), jnp.inf)
+            certain = jnp.full((looks, *plain.value.shape[1:]), jnp.inf)
             return Measure(certain, certain)
 
         first = self.judges[0]
@@ -104,7 +106,8 @@ class Ensemble:
                 return _seen(judge, observed.some(places), only_views=only_views)
 
             matters = self._joined(seen).value >= least
-            found = where_needed(look, matters, group, nothing)
+            matters = jnp.any(matters.reshape(count, -1), axis=1)
+            found = where_needed(look, matters, group, nothing, axis=1)
             seen[number] = _together(plain, found) if only_views else found
         return self._joined(seen)
 
@@ -156,8 +159,8 @@ def _seen(judge: Judge, observed: Observed, *, only_views: bool = False) -> Meas
     if not observed.num_views:
         return plain[0]
     views = judge.target.measure(observed.viewed)
-    shape = (observed.num_views, -1)
-    return _together(*plain, Measure(views.value.reshape(shape), views.score.reshape(shape)))
+    value, score = (t.reshape(observed.num_views, -1, *t.shape[1:]) for t in views[:2])
+    return _together(*plain, Measure(value, score))
 
 
 def _stacked(measure: Measure) -> Measure:

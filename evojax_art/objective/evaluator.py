@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.language.photographs import Pyramid
-from evojax_art.language.program import Program
+from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.evaluation import Evaluation, Objective
@@ -29,12 +29,14 @@ class Params(NamedTuple):
         photographs: that formulas read.
         reference: what `objective.near` keeps to, of any size.
         views: that pictures are judged in besides; None for none.
+        niche: in which each picture shall become fitter, by `smooth_fitness`; None: as a whole.
     """
 
     weights: Mapping[str, Any]
     photographs: tuple[Pyramid, ...]
     reference: Float[Array, "h w 3"] | None
     views: Views | None = None
+    niche: Int[Array, "P"] | None = None
 
 
 class Evaluator:
@@ -99,10 +101,31 @@ class Evaluator:
         self,
         population: Program,
         params: Params,
-        threshold: Float[Array, ""] | float = -jnp.inf,
+        threshold: Float[Array, "*K"] | float = -jnp.inf,
     ) -> Evaluation:
         """Of P programs, all at once; see `Objective` for the threshold."""
         return self.look_at(self.draw(population, params), params, threshold)
+
+    def evaluate_all(
+        self,
+        population: Program,
+        params: Params,
+        threshold: Float[Array, "*K"] | float = -jnp.inf,
+        *,
+        batch: int,
+    ) -> Evaluation:
+        """In batches, one after the other, so that memory does not grow with the population."""
+        count = population.length.shape[0]
+        num_batches = -(-count // batch)
+        size = -(-count // num_batches)  # so that the last batch is no smaller than the others
+        index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
+
+        def one_batch(batch: Program) -> Evaluation:
+            return self.evaluate(batch, params, threshold)
+
+        batches = take(population, index.reshape(num_batches, size))
+        results = jax.lax.map(one_batch, batches)
+        return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:])[:count], results)
 
     def draw(self, population: Program, params: Params) -> Float[Array, "P H W 3"]:
         """The pictures that are judged."""
@@ -125,7 +148,7 @@ class Evaluator:
         self,
         images: Float[Array, "P H W 3"],
         params: Params,
-        threshold: Float[Array, ""] | float = -jnp.inf,
+        threshold: Float[Array, "*K"] | float = -jnp.inf,
     ) -> Evaluation:
         """Evaluates pictures of any size."""
         return self._objective(self._observed(images, params), threshold)
@@ -138,7 +161,10 @@ class Evaluator:
             params: as everywhere.
         """
         images = images.astype(self._dtype)
-        return self._objective.smooth()(self._observed(images, params)).fitness
+        evaluation = self._objective.smooth()(self._observed(images, params))
+        if params.niche is None or evaluation.scores is None:
+            return evaluation.fitness
+        return jnp.take_along_axis(evaluation.scores, params.niche[:, None], axis=1)[:, 0]
 
     def _observed(self, images: Array, params: Params) -> Observed:
         nets = merge_nets(self._graphs, params.weights)

@@ -49,19 +49,23 @@ class ObjectiveConfig:
                 raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
 
 
-def build_objective(config: ObjectiveConfig, target: Target) -> Objective:
+def build_objective(
+    config: ObjectiveConfig, target: Target, niches: Target | None = None, main: int | None = None
+) -> Objective:
     """The objective of these settings.
 
     Args:
         config: the settings.
         target: what is wanted of a network.
+        niches: what is wanted in each of K niches; the target is then one of them, or none.
+        main: the niche that is the target.
     """
+    wanted = TargetTerm(niches or target, config.class_weight, config.scale)
+    natural = (TotalVariation(config.tv_weight), Nearness(config.near))
     return Objective(
-        terms=(
-            TargetTerm(target, config.class_weight, config.scale),
-            TotalVariation(config.tv_weight),
-            Nearness(config.near),
-        ),
+        terms=natural if niches else (wanted, *natural),
+        niches=wanted if niches else None,
+        main=main,
         constraints=(NoiseGate(config.noise_gate),) if config.noise_gate else (),
         short_cut=config.short_cut,
     )

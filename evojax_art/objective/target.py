@@ -230,6 +230,15 @@ def load_target(
     Raises:
         InputError: no such network, class or layer; a file that cannot be read.
     """
+    nets = load_judges(config, plan, others)
+    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
+    return nets, target_of(nets, config, guide, views or ViewsConfig())
+
+
+def load_judges(
+    config: TargetConfig, plan: Plan | None = None, others: Sequence[str] = ()
+) -> dict[str, Network]:
+    """The networks alone, see `load_target`."""
     config.check(others)
     files = config.weights_files(others)
     if config.is_replaced:
@@ -241,11 +250,7 @@ def load_target(
         logging.getLogger("evojax_art").warning(
             "%s judges: %s reads no prompts", READER, " ".join(config.net)
         )
-    nets: dict[str, Network] = {
-        name: load_net(name, files.get(name), plan=plan) for name in config.judges
-    }
-    guide = None if config.guide is None else read_image(config.guide) / np.float32(255)
-    return nets, target_of(nets, config, guide, views or ViewsConfig())
+    return {name: load_net(name, files.get(name), plan=plan) for name in config.judges}
 
 
 def target_of(
@@ -268,9 +273,16 @@ def target_of(
         targets = _in_own_words(nets, config)
     if len(nets) == 1 and not views.count:
         return next(iter(targets.values()))
+    return joined(targets, config, views)
+
+
+def joined(targets: Mapping[str, Target], config: TargetConfig, views: ViewsConfig) -> Ensemble:
+    """What is wanted of each of the networks as one, as the settings say."""
     judges = [
-        Judge(name=name, target=targets[name], weight=weight, cost=lookup(name).multiply_adds)
-        for name, weight in zip(nets, config.net_weight or [1.0] * len(nets), strict=True)
+        Judge(name=name, target=target, weight=weight, cost=lookup(name).multiply_adds)
+        for (name, target), weight in zip(
+            targets.items(), config.net_weight or [1.0] * len(targets), strict=True
+        )
     ]
     return Ensemble(judges, config.join, views.join)
 

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float
 from evojax_art.nets.base import Network
 from evojax_art.objective.observed import Observed
 
-Metrics = dict[str, Float[Array, "P"]]
+Metrics = dict[str, Float[Array, "P *K"]]
 
 
 class Contribution(NamedTuple):
@@ -34,7 +34,7 @@ class Contribution(NamedTuple):
         metrics: what else it found out, by names that no other term uses.
     """
 
-    fitness: Float[Array, "P"]
+    fitness: Float[Array, "P *K"]
     metrics: Metrics
 
 
@@ -45,6 +45,8 @@ Constraint = Callable[[Observed, Bool[Array, "P"]], tuple[Bool[Array, "P"], Metr
 class Measure(NamedTuple):
     """How well pictures do; higher is better, and both are differentiable.
 
+    Of one target the axis K is left out; of many, see `niches`, it is there.
+
     Attributes:
         value: what is climbed: the score on a logarithmic scale, so that a step means as much
             wherever it starts, and can be weighed against other terms.
@@ -52,9 +54,9 @@ class Measure(NamedTuple):
         opinions: of several judges each one's score; NaN where it was not asked; None of one.
     """
 
-    value: Float[Array, "P"]
-    score: Float[Array, "P"]
-    opinions: Mapping[str, Float[Array, "P"]] | None = None
+    value: Float[Array, "P *K"]
+    score: Float[Array, "P *K"]
+    opinions: Mapping[str, Float[Array, "P *K"]] | None = None
 
 
 @runtime_checkable
@@ -121,7 +123,7 @@ class TargetTerm:
         """Traceable, and differentiable."""
         return self._contribution(self.target.measure(observed))
 
-    def above(self, observed: Observed, least: Float[Array, "P"]) -> Contribution:
+    def above(self, observed: Observed, least: Float[Array, "P *K"]) -> Contribution:
         """The same where the fitness is at least so much; elsewhere any fitness that is less.
 
         Saves time where the target knows how, see `Ensemble`.

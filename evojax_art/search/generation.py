@@ -6,6 +6,7 @@ device until somebody wants to see it.
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -157,7 +158,7 @@ class Evolution:
         self._init = jax.jit(self._first_state)
         self._step = jax.jit(self._generation, donate_argnums=0)
         self._advance = jax.jit(self._generations, donate_argnums=0)
-        self._evaluate = jax.jit(self._evaluate_population)
+        self._evaluate = jax.jit(partial(self.evaluator.evaluate_all, batch=self.batch))
 
     def init(self, key: Key[Array, ""], seeds: Program | None = None) -> EvolutionState:
         """The state before the first generation; seeds must have this evolution's capacity."""
@@ -242,12 +243,14 @@ class Evolution:
         number = state.generation + 1
         algorithm, before = self.algorithm, self.algorithm.survivors(state.algorithm)
         offspring = algorithm.ask(ask_key, state.algorithm)
-        offspring = offspring._replace(birth=_births(number, 0, algorithm.num_offspring))
+        offspring = offspring._replace(birth=births(number, 0, algorithm.num_offspring))
         threshold = algorithm.threshold(state.algorithm)
-        evaluation = self._evaluate_population(offspring.programs, params, threshold)
+        evaluation = self.evaluator.evaluate_all(
+            offspring.programs, params, threshold, batch=self.batch
+        )
         algorithm_state = algorithm.tell(tell_key, state.algorithm, offspring, evaluation)
 
-        parents = _births_of(before.birth, offspring.parents)
+        parents = births_of(before.birth, offspring.parents)
         born = Individual(offspring.programs, _brief(evaluation), offspring.birth, parents)
         best = _better(state.best, born)
         if self._polish.every:
@@ -283,8 +286,8 @@ class Evolution:
 
         polished = jax.lax.cond(due, polish, leave, before)
         count = len(polished.place)
-        birth = _births(number, self.algorithm.num_offspring, count)
-        parents = _births_of(before.birth, jnp.stack([polished.place] * 2, axis=1))
+        birth = births(number, self.algorithm.num_offspring, count)
+        parents = births_of(before.birth, jnp.stack([polished.place] * 2, axis=1))
         better = polished.evaluation.valid
         place = jnp.where(better, polished.place, len(before.fitness))  # beyond the last: dropped
         after = before._replace(
@@ -299,29 +302,14 @@ class Evolution:
         born = Individual(polished.programs, _brief(polished.evaluation), birth, parents)
         return self.algorithm.put(state, after), born
 
-    def _evaluate_population(
-        self, population: Program, params: Params, threshold: Array | float = -jnp.inf
-    ) -> Evaluation:
-        """In batches, one after the other, so that memory does not grow with the population."""
-        count = population.length.shape[0]
-        num_batches = -(-count // self.batch)
-        size = -(-count // num_batches)  # so that the last batch is no smaller than the others
-        index = jnp.minimum(jnp.arange(num_batches * size), count - 1)
 
-        def one_batch(batch: Program) -> Evaluation:
-            return self.evaluator.evaluate(batch, params, threshold)
-
-        batches = take(population, index.reshape(num_batches, size))
-        results = jax.lax.map(one_batch, batches)
-        return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:])[:count], results)
-
-
-def _births(generation: Array, first: int, count: int) -> Int[Array, "O 2"]:
+def births(generation: Array, first: int, count: int) -> Int[Array, "O 2"]:
+    """Of so many individuals of a generation, numbered from the first."""
     number = jnp.arange(first, first + count, dtype=jnp.int32)
     return jnp.stack([jnp.broadcast_to(generation.astype(jnp.int32), count), number], axis=1)
 
 
-def _births_of(birth: Int[Array, "P 2"], places: Int[Array, "O 2"]) -> Int[Array, "O 2 2"]:
+def births_of(birth: Int[Array, "P 2"], places: Int[Array, "O 2"]) -> Int[Array, "O 2 2"]:
     """Of the individuals at these places; `NOBODY` where there is no place."""
     return jnp.where((places == NOBODY)[..., None], NOBODY, birth[places])
 
