@@ -28,8 +28,8 @@ class Evaluation(NamedTuple):
         valid: whether it may win.
         metrics: what terms and constraints found out, by name. Classes and layers give `score`, as
             people read it, and `value`, the same on a logarithmic scale; `tv` is the total
-            variation, `noise` the measure of 2015, NaN where nobody needed it; `besides`, where there
-            are niches, what is added to the fitness in each.
+            variation, `noise` the measure of 2015, NaN where nobody needed it; `besides`, where
+            there are niches, what is added to the fitness in each.
         appearance: the pictures' mean colours in 4 by 4 fields; those of equal pictures are equal
             but for rounding.
         descriptors: where in a space of D behaviours a picture lies; None where nobody asked.

@@ -7,7 +7,6 @@ of niches here. Several judges' are joined as of one target, see `ensemble`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import jax.numpy as jnp
 import numpy as np

@@ -21,7 +21,7 @@ from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
-from evojax_art.runs.folder import make_folder
+from evojax_art.runs.folder import make_folder, name_of
 from evojax_art.runs.loop import Loop, Outcome
 from evojax_art.runs.records import Records
 from evojax_art.runs.settings import RunConfig
@@ -67,7 +67,8 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         polish=config.memetic,
         plan=plan,
     )
-    folder = make_folder(config)
+    folder = make_folder(config.out, name_of(config))
+    (folder / "records").mkdir(exist_ok=True)
     for line in target.describe():
         console.print(line, markup=False, soft_wrap=True)
     records = Records(folder, config, evolution, bound, unseen)

@@ -20,23 +20,32 @@ from evojax_art.runtime.errors import InputError
 _LONGEST = 60  # letters of a name; of 4 bytes each they fit every file system
 
 
-def make_folder(config: RunConfig) -> Path:
-    """A new or empty folder, with a folder `records` in it.
+def make_folder(given: Path | None, words: str) -> Path:
+    """A new or empty folder.
+
+    Args:
+        given: which; None makes one among `runs`.
+        words: what it is named after.
 
     Raises:
         InputError: there is something in it, or it cannot be written.
     """
-    name = re.sub(r"\W+", "-", config.target.words)[:_LONGEST].strip("-") or "run"
-    folder = config.out or _unused(Path("runs") / f"{name}-{config.seed}")
+    folder = given or _unused(Path("runs") / words)
     try:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"run folder {folder} is not empty; give another one with --out")
-        (folder / "records").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"cannot write run folder {folder}: {error.strerror}; give another one with --out"
         ) from error
     return folder
+
+
+def name_of(config: RunConfig) -> str:
+    """What the folder of a run is named after: its target and seed."""
+    name = re.sub(r"\W+", "-", config.target.words)[:_LONGEST].strip("-") or "run"
+    return f"{name}-{config.seed}"
 
 
 def _unused(folder: Path) -> Path:

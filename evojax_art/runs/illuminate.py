@@ -1,0 +1,333 @@
+"""A run of illumination: the best formula for every class, in a folder (see `repertoire`)."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from PIL import Image
+from rich.console import Console
+
+from evojax_art.artwork.formula_files import read_formulas
+from evojax_art.artwork.sheets import contact_sheet, thumbnail
+from evojax_art.language.formula import parse
+from evojax_art.language.program import Program, encode
+from evojax_art.nets.base import Network
+from evojax_art.nets.registry import DEFAULT, lookup, weights_path
+from evojax_art.nets.weights import load_net
+from evojax_art.objective.niches import niches_of
+from evojax_art.objective.settings import ObjectiveConfig, build_objective
+from evojax_art.objective.target import TargetConfig, load_judges
+from evojax_art.objective.views import ViewsConfig
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Raster, RasterConfig
+from evojax_art.runs.folder import make_folder
+from evojax_art.runs.jury import Jury
+from evojax_art.runs.repertoire import Book
+from evojax_art.runs.toml import config_text
+from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import write_text, written_whole
+from evojax_art.runtime.plan import make_plan
+from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+from evojax_art.runtime.tables import REPEATABLE, UNSAVED
+from evojax_art.search.illumination import (
+    GradientConfig,
+    Illumination,
+    IlluminationState,
+    Measures,
+    Passed,
+)
+from evojax_art.search.map_elites import MapElites
+
+SEEN = Raster(height=224, width=224, samples=3)  # what networks that had no say are shown
+_SHEET_PICTURES, _SHEET_CELL = 60, 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class IlluminateConfig:
+    """One illumination.
+
+    Attributes:
+        classes: the niches: names of classes or superclasses, parts of names, or indices; by
+            default all that the networks have.
+        net: the network that judges, see `evojax-art nets`; or several, whose classes are matched
+            by meaning.
+        weights: a weights file, NAME=FILE for one of several networks.
+        join: "mean" of the logarithms of the networks' opinions, or the "least" of them.
+        net_weight: a weight for each network's opinion in the mean.
+        judged_size: height and width in pixels at which networks look; 0: each at its own. ImageNet
+            networks are quicker, and less sure of themselves, where it is small.
+        unseen: networks that have no say, whose opinion of the elites is written down; "none" for
+            none. By default those that suit the judges, and whose weights are there.
+        dtype: of the network's arithmetic.
+        seed: same seed, same run (on the same device).
+        formulas: how many to score before stopping.
+        minutes: stop after this many minutes; 0 for no limit.
+        max_length: longest formula, in nodes.
+        seeds: formulas to start from, one a line; by default random ones.
+        out: folder for the results, new or empty; by default runs/illuminate-SEED.
+        look_every: minutes between two times that files are brought up to date, and unseen
+            networks asked; 0: only at the end.
+        batch: formulas rendered and judged at a time; 0 chooses by device.
+        raster: the pictures that are judged; their size is by default that of `judged_size`.
+        views: that they are judged in besides.
+        objective: how fitness is composed.
+        map_elites: settings of the algorithm.
+        gradient: whether some children climb towards their own niche.
+    """
+
+    classes: tuple[str, ...] = ()
+    net: tuple[str, ...] = (DEFAULT,)
+    weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
+    join: Literal["mean", "least"] = "mean"
+    net_weight: tuple[float, ...] = ()
+    judged_size: int = 0
+    unseen: tuple[str, ...] = ()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    formulas: int = 50_000
+    minutes: float = 0.0
+    max_length: int = 64
+    seeds: Path | None = None
+    out: Path | None = field(default=None, metadata=UNSAVED)
+    look_every: float = 5.0
+    batch: int = 0
+    raster: RasterConfig = field(default_factory=RasterConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    map_elites: MapElites = field(default_factory=MapElites)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
+
+    def __post_init__(self):
+        self.judges.check(self.unseen)
+        if self.formulas < 1:
+            raise InputError(f"formulas must be 1 or more, got {self.formulas}")
+        if self.max_length < 3:
+            raise InputError(f"max_length must be 3 or more, got {self.max_length}")
+        for name in ("minutes", "batch", "look_every"):
+            if not getattr(self, name) >= 0:  # nor NaN
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.judged_size and not 16 <= self.judged_size <= 1024:
+            raise InputError(f"judged_size must be 0, or 16 to 1024, got {self.judged_size}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
+        if self.objective.scale != "log_odds" or self.objective.class_weight != 1:
+            raise InputError(
+                "illuminate compares log-odds as they are: leave out objective.scale and "
+                "objective.class_weight"
+            )
+
+    @property
+    def judges(self) -> TargetConfig:
+        """The networks, and how their opinions are joined."""
+        return TargetConfig(
+            net=self.net, weights=self.weights, join=self.join, net_weight=self.net_weight
+        )
+
+    def unseen_names(self) -> list[str]:
+        """Networks that have no say, and whose opinion is worth knowing.
+
+        Raises:
+            InputError: one that is a judge, or that there is not.
+        """
+        for name in self.unseen:
+            if name in self.net:
+                raise InputError(f"unseen {name} is a judge; leave it out of one of them")
+        if "none" in self.unseen and len(self.unseen) > 1:
+            raise InputError(f"unseen {' '.join(self.unseen)}: none stands alone")
+        if self.unseen:
+            return [name for name in self.unseen if name != "none"]
+        names = dict.fromkeys(name for judge in self.net for name in lookup(judge).unseen)
+        return [name for name in names if name not in self.net and weights_path(name).exists()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Illuminated:
+    """What a run came to.
+
+    Attributes:
+        folder: where everything lies.
+        measures: of the repertoire.
+        agreed: share of the elites whose class is among the first 1 and 5 of each network that
+            had no say.
+        formulas: scored.
+        seconds: taken, without compilation.
+        reason: why it stopped.
+    """
+
+    folder: Path
+    measures: Measures
+    agreed: dict[str, tuple[float, float]]
+    formulas: int
+    seconds: float
+    reason: str
+
+
+def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illuminated:
+    """Illuminates as configured; returns when a limit is reached or on Ctrl-C.
+
+    Args:
+        config: what to do.
+        console: for progress; None is standard error.
+
+    Raises:
+        InputError: anything in the configuration that cannot be used; nothing is written then.
+    """
+    console = console or Console(stderr=True, highlight=False)
+    plan = make_plan(network_dtype=jnp.dtype(config.dtype))
+    files = config.judges.weights_files(config.unseen)
+    nets = load_judges(config.judges, plan, config.unseen)
+    for net in nets.values() if config.judged_size else ():
+        net.size = config.judged_size
+    unseen: dict[str, Network] = {
+        name: load_net(name, files.get(name), plan=plan) for name in config.unseen_names()
+    }
+    target, niches = niches_of(nets, config.judges, config.classes, config.views)
+    algorithm = replace(config.map_elites, niches=len(niches.groups))
+    run = Illumination(
+        algorithm,
+        nets,
+        target,
+        build_objective(config.objective, target, niches=target),
+        config.raster,
+        max_length=config.max_length,
+        batch=config.batch or None,
+        views=config.views,
+        gradient=config.gradient,
+        plan=plan,
+    )
+    seeds = _seeds(config)
+    folder = make_folder(config.out, f"illuminate-{config.seed}")
+    look, raster = run.evaluator.look, run.evaluator.raster
+    book = Book(
+        folder=folder,
+        niches=niches,
+        judges=Jury(nets, niches, look, raster, (), plan),
+        unseen=Jury(unseen, niches, look, SEEN, (), plan),
+        images=(),
+    )
+    described = f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {plan.device_kind}"
+    write_text(folder / "config.toml", config_text(replace(config, batch=run.batch), described))
+    console.print(niches.describe()[0])
+    return _Loop(config, run, book, console)(seeds)
+
+
+def _seeds(config: IlluminateConfig) -> Program | None:
+    if config.seeds is None:
+        return None
+    expressions = read_formulas(config.seeds)
+    longest = max(len(expression) for expression in expressions)
+    if longest > config.max_length:
+        raise InputError(
+            f"{config.seeds}: a formula has {longest} nodes, more than max_length = "
+            f"{config.max_length}; give --max-length {longest} or more"
+        )
+    return encode(expressions, max_length=config.max_length)
+
+
+class _Loop:
+    """Generations until a limit is reached; while the device works, the host writes the last."""
+
+    def __init__(self, config: IlluminateConfig, run: Illumination, book: Book, console: Console):
+        self._config, self._run, self._book, self._console = config, run, book, console
+        self._agreed = ""
+
+    def __call__(self, seeds: Program | None) -> Illuminated:
+        config, run, book = self._config, self._run, self._book
+        state = run.init(jax.random.key(config.seed), seeds)
+        device = run.evaluator.plan.device_kind
+        number = 1
+        with (
+            (book.folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
+            (book.folder / "lineage.jsonl").open("a", encoding="utf-8") as lineage,
+            stop_on_interrupt(self._console, "this generation") as interrupted,
+            StatusLine(self._console, f"compiling for {device}, once ...") as status,
+        ):
+            self._started = time.monotonic()
+            state, last = jax.block_until_ready(run.step(state, number))
+            self._started = looked = time.monotonic()  # compilation is over
+            while not (reason := "interrupted" if interrupted.is_set() else self._limit(number)):
+                state, passed = run.step(state, number + 1)
+                self._tell(number, last, metrics, lineage, status)
+                number, last = number + 1, jax.block_until_ready(passed)
+                if config.look_every and time.monotonic() - looked > 60 * config.look_every:
+                    self._look(state)
+                    looked = time.monotonic()
+            seconds = time.monotonic() - self._started
+            self._tell(number, last, metrics, lineage, status)
+            status.show("asking every network about every elite ...")
+            self._look(state)
+        self._write_sheet()
+        first, five = book.agreed(1), book.agreed(5)
+        return Illuminated(
+            folder=book.folder,
+            measures=jax.device_get(last.measures),
+            agreed={name: (first[name], five[name]) for name in first},
+            formulas=run.scored(number),
+            seconds=seconds,
+            reason=reason,
+        )
+
+    def _limit(self, number: int) -> str:
+        formulas = self._run.scored(number)
+        if formulas >= self._config.formulas:
+            return f"{formulas} formulas scored"
+        minutes = self._config.minutes
+        if minutes and time.monotonic() - self._started >= 60 * minutes:
+            return f"{minutes} minutes are over"
+        return ""
+
+    def _tell(
+        self, number: int, passed: Passed, metrics: Any, lineage: Any, status: StatusLine
+    ) -> None:
+        """Writes down a generation that has passed, and says how the run stands."""
+        found = jax.device_get(passed.measures)
+        formulas = self._run.scored(number)
+        seconds = time.monotonic() - self._started
+        row = {"generation": number, "formulas": formulas, "seconds": round(seconds, 3)}
+        row |= {name: float(value) for name, value in found._asdict().items()}
+        row = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        metrics.write(json.dumps(row, allow_nan=False) + "\n")
+        metrics.flush()
+        self._book.keep_lineage(number, passed, lineage)
+        lineage.flush()
+        rate = formulas / seconds if seconds > 0 and number > 1 else 0
+        status.show(
+            f"generation {number} · {int(found.niches)} niches · median "
+            f"{100 * float(found.median):.3g} % · {int(found.above_half)} above 50 %, "
+            f"{int(found.above_99)} above 99 % · {int(found.takeovers)} takeovers"
+            f"{self._agreed} · {formulas} formulas · {rate:.0f}/s"
+        )
+
+    def _look(self, state: IlluminationState) -> None:
+        self._book.look(state.repertoire)
+        first, five = self._book.agreed(1), self._book.agreed(5)
+        self._agreed = "".join(
+            f" · {name} {100 * first[name]:.1f} % first, {100 * five[name]:.1f} % among 5"
+            for name in first
+        )
+
+    def _write_sheet(self) -> None:
+        best = self._book.best(_SHEET_PICTURES)
+        if not best:
+            return
+        raster = Raster(height=_SHEET_CELL, width=_SHEET_CELL, samples=3)
+        look = self._run.evaluator.look
+        pictures = [
+            thumbnail(
+                render_picture(
+                    parse(elite.formula), look, raster, max_length=self._config.max_length
+                ),
+                _SHEET_CELL,
+            )
+            for elite in best
+        ]
+        captions = [elite.name.split(",")[0] for elite in best]
+        sheet = contact_sheet(pictures, captions, cell=_SHEET_CELL)
+        with written_whole(self._book.folder / "elites.png") as temporary:
+            Image.fromarray(sheet).save(temporary, format="PNG")
