@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from evojax_art.nets.base import Classifier, Network
 from evojax_art.nets.vocabulary import Vocabulary
+from evojax_art.objective.classes import ClassTarget
+from evojax_art.objective.ensemble import Ensemble
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.target import TargetConfig, joined
 from evojax_art.objective.terms import Measure, Target
@@ -101,7 +103,11 @@ def _log_sum(logs: Float[Array, "P C"], member: np.ndarray) -> Float[Array, "P K
 
 
 def niches_of(
-    nets: Mapping[str, Network], config: TargetConfig, classes: Sequence[str], views: ViewsConfig
+    nets: Mapping[str, Network],
+    config: TargetConfig,
+    classes: Sequence[str],
+    views: ViewsConfig,
+    main: Target | None = None,
 ) -> tuple[Target, EveryClass]:
     """A niche for each class of the first network that all have, or for each of those named.
 
@@ -110,6 +116,7 @@ def niches_of(
         config: how their opinions are joined.
         classes: as of targets; none for all.
         views: that pictures are judged in besides.
+        main: a target of the same networks that gets a niche of its own, the last.
 
     Returns:
         What is wanted of all together, and of the first.
@@ -139,5 +146,14 @@ def niches_of(
                 groups[name].append(found)
     if not all(groups.values()):
         raise InputError(f"net: {' and '.join(nets)} have no class in common")
+    for name, group in _groups(main).items() if main else ():
+        groups[name].append(group)
     targets = {name: EveryClass(vocabularies[name], groups[name], name) for name in vocabularies}
     return joined(targets, config, views), next(iter(targets.values()))
+
+
+def _groups(target: Target) -> dict[str, tuple[int, ...]]:
+    """The classes that a target asks for, of each network."""
+    if isinstance(target, Ensemble):
+        return {judge.name: _groups(judge.target).popitem()[1] for judge in target.judges}
+    return {target.net: target.indices} if isinstance(target, ClassTarget) else {}

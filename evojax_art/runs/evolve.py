@@ -17,6 +17,8 @@ from evojax_art.language.program import Program, encode
 from evojax_art.nets.base import Network
 from evojax_art.nets.registry import lookup, weights_path
 from evojax_art.nets.weights import load_net
+from evojax_art.objective.niches import niches_of
+from evojax_art.objective.settings import build_objective
 from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
@@ -28,6 +30,7 @@ from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import make_plan
 from evojax_art.search.generation import Evolution
+from evojax_art.search.map_elites import MapElites
 from evojax_art.search.start_from import leaf_name, variations
 
 
@@ -53,11 +56,17 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     seeds = _seeds(config, bound.names, photograph, seeds_key)
     algorithm = config.chosen_algorithm
     growth = replace(algorithm.growth, images=len(bound.pyramids))
+    objective = config.objective
+    if isinstance(algorithm, MapElites):
+        wanted, niches = niches_of(nets, config.target, (), config.views, main=target)
+        main = len(niches.groups) - 1
+        algorithm = replace(algorithm, niches=main + 1, main=main)
+        objective = build_objective(objective, target, wanted, main)
     evolution = Evolution(
         replace(algorithm, growth=growth),
         nets,
         target,
-        config.objective,
+        objective,
         config.raster,
         max_length=config.max_length,
         batch=config.batch or None,

@@ -12,6 +12,7 @@ from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INLINE, REPEATABLE, UNSAVED, formerly
 from evojax_art.search.genetic import Genetic
+from evojax_art.search.map_elites import MapElites
 from evojax_art.search.memetic import MemeticConfig
 from evojax_art.search.mount2015 import Mount2015
 
@@ -47,6 +48,7 @@ class RunConfig:
         views: that they are judged in besides.
         objective: how fitness is composed.
         genetic: settings of the genetic algorithm.
+        map_elites: settings of MAP-Elites: the target is bred among elites of all other classes.
         mount2015: settings of the 2015 experiment.
         memetic: whether the best are polished by gradient now and then (memetic search).
     """
@@ -67,11 +69,12 @@ class RunConfig:
     record_samples: int = 2
     record_step: float = 0.2
     batch: int = 0
-    algorithm: Literal["genetic", "mount2015"] = "genetic"
+    algorithm: Literal["genetic", "map_elites", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
+    map_elites: MapElites = field(default_factory=MapElites)
     mount2015: Mount2015 = field(default_factory=Mount2015)
     memetic: MemeticConfig = field(default_factory=MemeticConfig, metadata=formerly("polish"))
 
@@ -94,7 +97,7 @@ class RunConfig:
             self._check_probabilities()
 
     @property
-    def chosen_algorithm(self) -> Genetic | Mount2015:
+    def chosen_algorithm(self) -> Genetic | MapElites | Mount2015:
         """The settings of the algorithm that `algorithm` names."""
         return getattr(self, self.algorithm)
 

@@ -227,10 +227,8 @@ class Illumination:
         """Elites whose constants have climbed towards their own niches."""
         choose_key, climb_key = jax.random.split(key)
         config, held = self.gradient, repertoire.held
-        chance = jnp.where(held.taken, repertoire.curiosity, 0.0)
-        place = jax.random.categorical(
-            choose_key, jnp.log(jnp.where(jnp.any(held.taken), chance, 1.0)), shape=(config.elites,)
-        )
+        chance = jnp.log(self.algorithm.chances(repertoire))
+        place = jax.random.categorical(choose_key, chance, shape=(config.elites,))
         ascent = Ascent(
             self.evaluator,
             AscentConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0),

@@ -44,6 +44,8 @@ class MapElites:
         kinds: elites of each niche, which differ in the first descriptor.
         parents: hosts are "uniform" among elites, or chosen by "curiosity": those oftener whose
             niche or children have lately won a place.
+        main: the niche that is bred for, none by default; others are its stepping stones.
+        focus: share of the hosts that are elites of the main niche.
         patience: factor of an elite's curiosity for every child of it that wins nothing.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child; `fresh` is the share of random formulas.
@@ -57,12 +59,16 @@ class MapElites:
     starters: int = 1024
     kinds: int = 1
     parents: Literal["uniform", "curiosity"] = "curiosity"
+    main: int | None = field(default=None, metadata=INTERNAL)
+    focus: float = 0.5
     patience: float = 0.97
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
 
     def __post_init__(self):
+        if not 0 <= self.focus <= 1:
+            raise InputError(f"map_elites.focus must be 0 to 1, got {self.focus}")
         for name in ("offspring", "starters", "kinds"):
             if getattr(self, name) < 1:
                 raise InputError(f"map_elites.{name} must be 1 or more, got {getattr(self, name)}")
@@ -97,12 +103,14 @@ class MapElites:
     def ask(self, key: Key[Array, ""], state: "Repertoire") -> Offspring:
         """Starters while there are any, then children of elites."""
         host_key, donor_key, vary_key = jax.random.split(key, 3)
-        is_taken = jnp.where(jnp.any(state.held.taken), state.held.taken, True)
-        chance = state.curiosity if self.parents == "curiosity" else jnp.ones_like(state.curiosity)
         shape = (self.offspring,)
+        evenly = jnp.ones_like(state.curiosity)
         hosts, donors = (
-            jax.random.categorical(key, jnp.log(jnp.where(is_taken, weight, 0)), shape=shape)
-            for key, weight in ((host_key, chance), (donor_key, jnp.ones_like(chance)))
+            jax.random.categorical(key, jnp.log(chance), shape=shape)
+            for key, chance in (
+                (host_key, self.chances(state)),
+                (donor_key, _share(evenly, state.held.taken)),
+            )
         )
         children = in_groups(
             lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
@@ -112,6 +120,16 @@ class MapElites:
         )
         parents = jnp.stack([hosts, donors], axis=1)
         return from_queue(state.queue, state.asked, children, parents)
+
+    def chances(self, state: "Repertoire") -> Float[Array, "N"]:
+        """Of every elite to be a host; they sum to one."""
+        curious = state.curiosity if self.parents == "curiosity" else jnp.ones_like(state.curiosity)
+        chance = _share(curious, state.held.taken)
+        if self.main is None:
+            return chance
+        is_main = state.held.taken & (jnp.arange(self.num_places) % self.niches == self.main)
+        of_main = _share(curious, is_main)
+        return jnp.where(jnp.any(is_main), self.focus * of_main + (1 - self.focus) * chance, chance)
 
     def threshold(self, state: "Repertoire") -> Float[Array, "K"]:
         """In each niche what beats the elite that stands lowest, for a formula of one node."""
@@ -192,6 +210,12 @@ class MapElites:
 
     def _standing(self, fitness: Array, length: Array) -> Array:
         return fitness - self.parsimony * length
+
+
+def _share(weight: Float[Array, "N"], who: Bool[Array, "N"]) -> Float[Array, "N"]:
+    """Each one's share of the weight, of some; of all where these are none."""
+    weight = jnp.where(who | ~jnp.any(who), weight, 0.0)
+    return weight / jnp.sum(weight)
 
 
 def _scores(evaluation: Evaluation) -> Float[Array, "O K"]:
