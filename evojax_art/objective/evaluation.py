@@ -66,7 +66,7 @@ class Objective:
     short_cut: bool = True
 
     def __call__(
-        self, observed: Observed, threshold: Float[Array, ""] | float = -jnp.inf
+        self, observed: Observed, threshold: Float[Array, "*K"] | float = -jnp.inf
     ) -> Evaluation:
         """Evaluates pictures; traceable, and differentiable as far as its parts are.
 

@@ -227,8 +227,7 @@ class Illumination:
         """Elites whose constants have climbed towards their own niches."""
         choose_key, climb_key = jax.random.split(key)
         config, held = self.gradient, repertoire.held
-        chance = jnp.log(self.algorithm.chances(repertoire))
-        place = jax.random.categorical(choose_key, chance, shape=(config.elites,))
+        place = self.algorithm.choose(choose_key, repertoire, config.elites)
         ascent = Ascent(
             self.evaluator,
             AscentConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0),

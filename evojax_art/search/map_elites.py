@@ -27,6 +27,7 @@ from evojax_art.search.protocol import (
     in_groups,
     nobody_yet,
     starters,
+    tournament,
 )
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
@@ -45,7 +46,9 @@ class MapElites:
         parents: hosts are "uniform" among elites, or chosen by "curiosity": those oftener whose
             niche or children have lately won a place.
         main: the niche that is bred for, none by default; others are its stepping stones.
-        focus: share of the hosts that are elites of the main niche.
+        focus: share of the hosts that win tournaments by their fitness in the main niche, whatever
+            niche they are elites of: relatives of what is wanted, of many families.
+        tournament: entrants of such a one.
         patience: factor of an elite's curiosity for every child of it that wins nothing.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child; `fresh` is the share of random formulas.
@@ -60,7 +63,8 @@ class MapElites:
     kinds: int = 1
     parents: Literal["uniform", "curiosity"] = "curiosity"
     main: int | None = field(default=None, metadata=INTERNAL)
-    focus: float = 0.5
+    focus: float = 0.7
+    tournament: int = 16
     patience: float = 0.97
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
@@ -69,7 +73,7 @@ class MapElites:
     def __post_init__(self):
         if not 0 <= self.focus <= 1:
             raise InputError(f"map_elites.focus must be 0 to 1, got {self.focus}")
-        for name in ("offspring", "starters", "kinds"):
+        for name in ("offspring", "starters", "kinds", "tournament"):
             if getattr(self, name) < 1:
                 raise InputError(f"map_elites.{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 < self.patience <= 1:
@@ -94,6 +98,7 @@ class MapElites:
         return Repertoire(
             held=nobody_yet(take(queue, places)),
             value=jnp.full(self.num_places, -jnp.inf, jnp.float32),
+            main_fitness=jnp.full(self.num_places, -jnp.inf, jnp.float32),
             curiosity=jnp.ones(self.num_places, jnp.float32),
             takeovers=jnp.zeros(self.num_places, jnp.int32),
             queue=queue,
@@ -103,15 +108,9 @@ class MapElites:
     def ask(self, key: Key[Array, ""], state: "Repertoire") -> Offspring:
         """Starters while there are any, then children of elites."""
         host_key, donor_key, vary_key = jax.random.split(key, 3)
-        shape = (self.offspring,)
-        evenly = jnp.ones_like(state.curiosity)
-        hosts, donors = (
-            jax.random.categorical(key, jnp.log(chance), shape=shape)
-            for key, chance in (
-                (host_key, self.chances(state)),
-                (donor_key, _share(evenly, state.held.taken)),
-            )
-        )
+        hosts = self.choose(host_key, state, self.offspring)
+        evenly = _share(jnp.ones_like(state.curiosity), state.held.taken)
+        donors = jax.random.categorical(donor_key, jnp.log(evenly), shape=(self.offspring,))
         children = in_groups(
             lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
             jax.random.split(vary_key, self.offspring),
@@ -121,15 +120,16 @@ class MapElites:
         parents = jnp.stack([hosts, donors], axis=1)
         return from_queue(state.queue, state.asked, children, parents)
 
-    def chances(self, state: "Repertoire") -> Float[Array, "N"]:
-        """Of every elite to be a host; they sum to one."""
+    def choose(self, key: Key[Array, ""], state: "Repertoire", count: int) -> Int[Array, "C"]:
+        """The places of so many hosts."""
+        curious_key, entrants_key, focus_key = jax.random.split(key, 3)
         curious = state.curiosity if self.parents == "curiosity" else jnp.ones_like(state.curiosity)
         chance = _share(curious, state.held.taken)
+        places = jax.random.categorical(curious_key, jnp.log(chance), shape=(count,))
         if self.main is None:
-            return chance
-        is_main = state.held.taken & (jnp.arange(self.num_places) % self.niches == self.main)
-        of_main = _share(curious, is_main)
-        return jnp.where(jnp.any(is_main), self.focus * of_main + (1 - self.focus) * chance, chance)
+            return places
+        winners = tournament(entrants_key, state.main_fitness, self.tournament, count)
+        return jnp.where(jax.random.bernoulli(focus_key, self.focus, (count,)), winners, places)
 
     def threshold(self, state: "Repertoire") -> Float[Array, "K"]:
         """In each niche what beats the elite that stands lowest, for a formula of one node."""
@@ -163,6 +163,7 @@ class MapElites:
         return state._replace(
             held=held,
             value=jnp.where(better, values, state.value),
+            main_fitness=jnp.where(better, evaluation.fitness[winner], state.main_fitness),
             curiosity=self._curiosity(state.curiosity, offspring.parents[:, 0], won, better),
             takeovers=state.takeovers + better,
             asked=state.asked + len(won),
@@ -230,6 +231,7 @@ class Repertoire(NamedTuple):
     Attributes:
         held: the elites of N places; a niche's fitness is its elite's.
         value: fitness without what is no niche's, as total variation.
+        main_fitness: of the elites in the main niche; where there is none, each one's highest.
         curiosity: how often each is chosen as host, in (0, 1].
         takeovers: how often each place has changed hands.
         queue: the starters.
@@ -238,6 +240,7 @@ class Repertoire(NamedTuple):
 
     held: Survivors
     value: Float[Array, "N"]
+    main_fitness: Float[Array, "N"]
     curiosity: Float[Array, "N"]
     takeovers: Int[Array, "N"]
     queue: Program
