@@ -210,7 +210,7 @@ def test_children_by_gradient_climb_towards_their_own_niche():
     run = illumination(gradient=GradientConfig(every=2, elites=4, steps=10))
     state = run.init(jax.random.key(1))
     for generation in range(1, 6):
-        before = state.repertoire.held.fitness
+        before = np.array(state.repertoire.held.fitness)  # the step consumes it
         state, passed = run.step(state, generation)
         assert np.all(state.repertoire.held.fitness >= before - 0.01)
         count = 16 + 4 * (generation % 2 == 0)
@@ -233,7 +233,8 @@ def test_a_run_writes_what_others_read(tmp_path, capsys):
     assert [elite["name"] for elite in elites] == list(net.classes)
     for elite in elites[:3]:
         assert elite["scores"]["cifar100"] == pytest.approx(elite["confidence"], abs=1e-3)
-    kin = {row["id"]: row for row in map(json.loads, (out / "lineage.jsonl").open())}
+    rows = [json.loads(line) for line in (out / "lineage.jsonl").read_text().splitlines()]
+    kin = {row["id"]: row for row in rows}
     for elite in elites:
         row = kin[elite["id"]]
         assert row["formula"] == elite["formula"]

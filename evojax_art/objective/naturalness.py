@@ -1,12 +1,19 @@
-"""How natural pictures look, as a term and as the gate of 2015; the measures are in `tv`."""
+"""How natural pictures look: a term, the gate of 2015, and one for what is almost one colour.
+
+The measures of noise are in `tv`.
+"""
 
 from dataclasses import dataclass
 
-from jaxtyping import Array, Bool
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Contribution, Metrics
 from evojax_art.objective.tv import tv_noise
+
+_COARSE = 16  # fields to a side
 
 
 @dataclass(frozen=True)
@@ -41,3 +48,34 @@ class NoiseGate:
         """Traceable; takes longer than all else."""
         noise = tv_noise(observed.pictures, matters, observed.plan)
         return noise < self.limit, {"noise": noise}
+
+
+@dataclass(frozen=True)
+class ContrastGate:
+    """A constraint: the contrast, which is the metric of that name, reaches a limit.
+
+    Networks are soon a little sure of anything in a faint grain on one colour, and a search that
+    finds this stays there: no small step leads from it to a picture of something.
+
+    Attributes:
+        limit: pictures of less contrast are out.
+    """
+
+    limit: float
+
+    def __call__(
+        self, observed: Observed, matters: Bool[Array, "P"]
+    ) -> tuple[Bool[Array, "P"], Metrics]:
+        """Traceable."""
+        del matters  # it costs little
+        contrast = coarse_contrast(observed.pictures)
+        return contrast >= self.limit, {"contrast": contrast}
+
+
+def coarse_contrast(images: Float[Array, "P H W 3"]) -> Float[Array, "P"]:
+    """Standard deviation of the colours of pictures reduced to 16x16, root mean square of three.
+
+    0 for one colour, 0.5 for a picture half black and half white; fine grain does not count.
+    """
+    small = jax.image.resize(images, (len(images), _COARSE, _COARSE, 3), "linear", antialias=True)
+    return jnp.sqrt(jnp.mean(jnp.var(small, axis=(1, 2)), axis=-1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evojax_art.objective.evaluation import Objective
-from evojax_art.objective.naturalness import NoiseGate, TotalVariation
+from evojax_art.objective.naturalness import ContrastGate, NoiseGate, TotalVariation
 from evojax_art.objective.nearness import Nearness
 from evojax_art.objective.terms import Target, TargetTerm
 from evojax_art.runtime.errors import InputError
@@ -29,6 +29,8 @@ class ObjectiveConfig:
             the photograph's mean colour. Without a photograph it does nothing.
         noise_gate: pictures whose noise is this or more are out, 0.05 in 2015; 0 means no gate.
             The measure is iterative and costs as much as the classifier.
+        contrast_gate: pictures of less contrast are out, as those of a faint grain on one colour:
+            the standard deviation of their colours once reduced to 16x16 pixels; 0 means no gate.
         short_cut: of several judges, and several views, only the first are asked about formulas
             that can no longer survive. The run is the same, and faster.
     """
@@ -38,13 +40,14 @@ class ObjectiveConfig:
     tv_weight: float = 0.0
     near: float = 4.0
     noise_gate: float = 0.0
+    contrast_gate: float = 0.0
     short_cut: bool = True
 
     def __post_init__(self):
         for name in ("class_weight", "tv_weight"):
             if not math.isfinite(getattr(self, name)):
                 raise InputError(f"objective.{name} must be finite, got {getattr(self, name)}")
-        for name in ("near", "noise_gate"):
+        for name in ("near", "noise_gate", "contrast_gate"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
 
@@ -66,6 +69,9 @@ def build_objective(
         terms=natural if niches else (wanted, *natural),
         niches=wanted if niches else None,
         main=main,
-        constraints=(NoiseGate(config.noise_gate),) if config.noise_gate else (),
+        constraints=(
+            *((ContrastGate(config.contrast_gate),) if config.contrast_gate else ()),
+            *((NoiseGate(config.noise_gate),) if config.noise_gate else ()),
+        ),
         short_cut=config.short_cut,
     )
