@@ -10,6 +10,7 @@ import pytest
 
 from evojax_art.cli.dream import DreamSettings
 from evojax_art.cli.main import COMMANDS
+from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.toml import read_config
 from evojax_art.runs.training.training import TrainingConfig
@@ -137,6 +138,7 @@ def test_config_parses_and_says_how_to_use_it(path):
     commands = {
         f"python scripts/train_classifier.py --config {name}": TrainingConfig,
         f"evojax-art evolve --config {name}": RunConfig,
+        f"evojax-art illuminate --config {name}": IlluminateConfig,
         f"evojax-art dream PHOTO --config {name}": DreamSettings,
     }
     (settings,) = [kind for command, kind in commands.items() if command in path.read_text()]

@@ -15,6 +15,7 @@ from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.main import main
 from evojax_art.cli.polish import PolishCommand
 from evojax_art.objective.target import TargetConfig, recall_target
+from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.toml import config_text, read_config
 from evojax_art.runtime.errors import InputError
@@ -300,11 +301,13 @@ def test_what_is_unsaid_is_recalled_from_a_picture(target, said, wanted):
 TINY = (
     "--net tiny --raster.size 8 --record-size 16 --formulas 1 --minutes 0 --max-length 16 "
     "--genetic.population 8 --genetic.offspring 4 "
+    "--map-elites.starters 8 --map-elites.offspring 4 "
     "--mount2015.slots 8 --mount2015.batch 4 --mount2015.starter-depth 3"
 ).split()
 
 
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+ILLUMINATIONS = [path for path in CONFIGS if "evojax-art illuminate" in path.read_text()]
 DREAMS = [path for path in CONFIGS if "evojax-art dream" in path.read_text()]
 
 
@@ -318,8 +321,19 @@ def test_every_dream_lives_through_a_tiny_frame(path, tiny_weights, tmp_path):
     assert len(list((out / "frames").iterdir())) == 2
 
 
+@pytest.mark.parametrize("path", ILLUMINATIONS, ids=lambda path: path.stem)
+def test_every_illumination_lives_through_a_tiny_generation(path, tiny_weights, tmp_path):
+    flags = ["--net", "tiny", "--weights", str(tiny_weights), "--raster.size", "8"]
+    flags += ["--formulas", "1", "--max-length", "16", "--map-elites.starters", "8"]
+    flags += ["--judged-size", "0", "--map-elites.offspring", "4", "--out", str(tmp_path / "out")]
+    assert main(["illuminate", "--config", str(path), *flags]) == 0
+    assert read_config(tmp_path / "out" / "config.toml", IlluminateConfig).batch > 0
+
+
 @pytest.mark.parametrize(
-    "path", [path for path in CONFIGS if path not in DREAMS], ids=lambda path: path.stem
+    "path",
+    [path for path in CONFIGS if path not in DREAMS + ILLUMINATIONS],
+    ids=lambda path: path.stem,
 )
 def test_every_config_lives_through_a_tiny_generation(path, tiny_weights, tmp_path, capsys):
     out = tmp_path / "out"
