@@ -53,6 +53,8 @@ class TargetConfig:
             networks; by default the one in a package, or else the one in the cache.
         join: "mean" of the logarithms of the networks' scores, or the "least" of them.
         net_weight: a weight for each network's opinion in the mean; by default equal ones.
+        judged_size: height and width in pixels at which networks look; 0: each at its own. ImageNet
+            networks are quicker, and less sure of themselves, where it is small.
     """
 
     target: tuple[str, ...] = ("crab",)
@@ -66,6 +68,7 @@ class TargetConfig:
     weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     join: Literal["mean", "least"] = "mean"
     net_weight: tuple[float, ...] = ()
+    judged_size: int = 0
 
     def check(self, others: Sequence[str] = ()) -> None:
         """For those who have nothing else to fill in what is missing.
@@ -107,6 +110,8 @@ class TargetConfig:
             raise InputError(f"net_weight: weights must be from 1e-6 to 1e6, got {told}")
         if self.net_weight and self.join == "least":
             raise InputError("net_weight: the least of all opinions has no weights")
+        if self.judged_size and not 16 <= self.judged_size <= 1024:
+            raise InputError(f"judged_size must be 0, or 16 to 1024, got {self.judged_size}")
         self.weights_files(others)  # refuses what belongs to no network
 
     @property
@@ -250,7 +255,14 @@ def load_judges(
         logging.getLogger("evojax_art").warning(
             "%s judges: %s reads no prompts", READER, " ".join(config.net)
         )
-    return {name: load_net(name, files.get(name), plan=plan) for name in config.judges}
+    nets: dict[str, Network] = {
+        name: load_net(name, files.get(name), plan=plan) for name in config.judges
+    }
+    for name, net in nets.items() if config.judged_size else ():
+        if isinstance(net, Clip) or config.judged_size % net.multiple:
+            raise InputError(f"judged_size {config.judged_size}: {name} cannot look at that size")
+        net.size = config.judged_size
+    return nets
 
 
 def target_of(

@@ -112,8 +112,6 @@ class IlluminateConfig:
         for name in ("minutes", "batch", "look_every"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.judged_size and not 16 <= self.judged_size <= 1024:
-            raise InputError(f"judged_size must be 0, or 16 to 1024, got {self.judged_size}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if self.objective.scale != "log_odds" or self.objective.class_weight != 1:
@@ -126,7 +124,11 @@ class IlluminateConfig:
     def judges(self) -> TargetConfig:
         """The networks, and how their opinions are joined."""
         return TargetConfig(
-            net=self.net, weights=self.weights, join=self.join, net_weight=self.net_weight
+            net=self.net,
+            weights=self.weights,
+            join=self.join,
+            net_weight=self.net_weight,
+            judged_size=self.judged_size,
         )
 
     def unseen_names(self) -> list[str]:
@@ -182,8 +184,6 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
     plan = make_plan(network_dtype=jnp.dtype(config.dtype))
     files = config.judges.weights_files(config.unseen)
     nets = load_judges(config.judges, plan, config.unseen)
-    for net in nets.values() if config.judged_size else ():
-        net.size = config.judged_size
     unseen: dict[str, Network] = {
         name: load_net(name, files.get(name), plan=plan) for name in config.unseen_names()
     }
