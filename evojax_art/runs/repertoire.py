@@ -33,6 +33,7 @@ from evojax_art.language.formula import Expression
 from evojax_art.language.program import Program, take, to_expressions
 from evojax_art.objective.niches import EveryClass
 from evojax_art.runs.jury import Jury, Opinion
+from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import write_text
 from evojax_art.search.illumination import Passed
 from evojax_art.search.map_elites import Repertoire
@@ -67,11 +68,67 @@ class Elite:
         rest = {"length": self.length, "id": self.id, "generation": self.generation}
         return json.dumps(row | {"unseen": unseen} | rest, ensure_ascii=False) + "\n"
 
+    @classmethod
+    def read(cls, row: Any) -> "Elite":
+        """From a line's JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        return cls(
+            class_=int(row["class"]),
+            name=str(row["name"]),
+            kind=int(row["kind"]),
+            formula=str(row["formula"]),
+            confidence=float(row["confidence"]),
+            scores={str(name): float(score) for name, score in row["scores"].items()},
+            unseen={
+                str(name): (
+                    None if said["probability"] is None else float(said["probability"]),
+                    None if said["rank"] is None else int(said["rank"]),
+                )
+                for name, said in row["unseen"].items()
+            },
+            length=int(row["length"]),
+            id=str(row["id"]),
+            generation=int(row["generation"]),
+        )
+
     @property
     def agreement(self) -> float:
         """The mean of the logarithms of what all networks say, seen and unseen."""
         said = [*self.scores.values(), *(p for p, _ in self.unseen.values() if p is not None)]
         return float(np.mean([math.log(max(p, 1e-12)) for p in said or [self.confidence]]))
+
+
+def read_elites(folder: Path) -> list[Elite]:
+    """The elites of a run, in the order of the file.
+
+    Raises:
+        InputError: no folder of an illumination, or one whose elites are not written yet; a line
+            that is none.
+    """
+    path = folder / "elites.jsonl"
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder of a run")
+    if not path.exists():
+        if (folder / "metrics.jsonl").exists() and (folder / "lineage.jsonl").exists():
+            raise InputError(f"{folder}: its elites are not written yet; wait, or end the run")
+        raise InputError(f"{folder} is no folder of `evojax-art illuminate`: no elites.jsonl in it")
+    elites = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"cannot read {path}: {reason}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            elites.append(Elite.read(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: line {number} is no line of elites") from error
+    if not elites:
+        raise InputError(f"{path} is empty: no formula was valid")
+    return elites
 
 
 @dataclass

@@ -1,0 +1,100 @@
+"""`evojax-art lineage`."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from evojax_art.artwork.sheets import contact_sheet, spread
+from evojax_art.cli.flags import parse_flags
+from evojax_art.language.formula import parse
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Raster
+from evojax_art.runs.illuminate import IlluminateConfig
+from evojax_art.runs.lineage import hosts, read_lineage
+from evojax_art.runs.repertoire import Elite, read_elites
+from evojax_art.runs.toml import read_config
+from evojax_art.runtime.errors import InputError, suggest
+from evojax_art.runtime.files import check_writable, written_whole
+from evojax_art.runtime.tables import POSITIONAL
+
+_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageCommand:
+    """Draw what the elite of a class descends from: the chain of hosts, the eldest first.
+
+    Attributes:
+        inputs: RUN CLASS: the folder of an illumination; a class by name, part of it, or index.
+        out: the picture, a PNG; by default lineage-CLASS.png in the folder.
+        cell: side of each ancestor's picture, pixels, 32 to 1024.
+        most: pictures at most; of a longer chain some, evenly spread.
+    """
+
+    inputs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
+    out: Path | None = None
+    cell: int = 192
+    most: int = 24
+
+    def __post_init__(self):
+        if not 32 <= self.cell <= 1024:
+            raise InputError(f"--cell must be 32 to 1024, got {self.cell}")
+        if self.most < 2:
+            raise InputError(f"--most must be 2 or more, got {self.most}")
+
+
+def lineage(flags: list[str]) -> None:
+    """The command."""
+    command = parse_flags(LineageCommand, flags, "evojax-art lineage")
+    if len(command.inputs) != 2:
+        raise InputError("lineage takes the folder of an illumination and a class: RUN CLASS")
+    folder, query = Path(command.inputs[0]), command.inputs[1]
+    elites = read_elites(folder)
+    elite = _elite_of(elites, query)
+    chain = hosts(read_lineage(folder), elite.id)
+    config = read_config(folder / "config.toml", IlluminateConfig)
+    out = command.out or folder / f"lineage-{re.sub(r'[^0-9a-z]+', '-', _short(elite.name))}.png"
+    check_writable(out)
+    names = {one.class_: _short(one.name) for one in elites}
+    # What an ancestor was the elite of when it bred is said by its child.
+    bred_as = [child.of for child in chain[1:]] + [elite.class_]
+    raster = Raster(height=command.cell, width=command.cell, samples=3)
+    look, shown = config.raster.look, spread(len(chain), command.most)
+    pictures = [
+        render_picture(parse(chain[index].formula), look, raster, max_length=config.max_length)
+        for index in shown
+    ]
+    captions = ["?" if bred_as[n] is None else names.get(bred_as[n] or 0, "?") for n in shown]
+    sheet = contact_sheet(pictures, captions, cell=command.cell, columns=_COLUMNS)
+    with written_whole(out) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
+    print(f"{len(chain)} ancestors, {len(shown)} shown: {out}")
+
+
+def _elite_of(elites: list[Elite], query: str) -> Elite:
+    """The most confident elite of the class that is meant.
+
+    Raises:
+        InputError: none, or several classes.
+    """
+    wanted = query.strip().lower()
+    readings = (
+        lambda elite: wanted == str(elite.class_),
+        lambda elite: wanted in [part.strip().lower() for part in elite.name.split(",")],
+        lambda elite: re.search(rf"\b{re.escape(wanted)}\b", elite.name.lower()),
+    )
+    for fits in readings:
+        found = [elite for elite in elites if wanted and fits(elite)]
+        if len({elite.class_ for elite in found}) > 1:
+            among = ", ".join(dict.fromkeys(_short(elite.name) for elite in found))
+            raise InputError(f"class {query!r} may be one of {among}")
+        if found:
+            return max(found, key=lambda elite: elite.confidence)
+    near = suggest(wanted, [part.strip() for elite in elites for part in elite.name.split(",")])
+    raise InputError(f"class {query!r} has no elite here{near}")
+
+
+def _short(name: str) -> str:
+    return name.split(",")[0].lower()

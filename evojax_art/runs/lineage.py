@@ -1,0 +1,70 @@
+"""The ancestors of an elite, read from `lineage.jsonl` (format: `runs.repertoire`)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from evojax_art.runtime.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestor:
+    """One formula of a chain.
+
+    Attributes:
+        id: GENERATION.NUMBER.
+        formula: what it draws with.
+        won: classes that it took.
+        of: the class whose elite its host was; None where it had none.
+        host: id of that; empty where it had none.
+    """
+
+    id: str
+    formula: str
+    won: tuple[int, ...]
+    of: int | None
+    host: str
+
+
+def read_lineage(folder: Path) -> dict[str, Ancestor]:
+    """Everybody in the lineage of a run, by id.
+
+    Raises:
+        InputError: no lineage there, or a line that is none.
+    """
+    path = folder / "lineage.jsonl"
+    kin: dict[str, Ancestor] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"cannot read {path}: {reason}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            one = Ancestor(
+                id=str(row["id"]),
+                formula=str(row["formula"]),
+                won=tuple(int(index) for index in row["won"]),
+                of=int(row["of"][0]) if row["of"] else None,
+                host=str(row["parents"][0]) if row["parents"] else "",
+            )
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(f"{path}: line {number} is no line of a lineage") from error
+        kin[one.id] = one
+    return kin
+
+
+def hosts(kin: dict[str, Ancestor], id: str) -> list[Ancestor]:
+    """The chain of hosts that leads to an individual, the eldest first, itself the last.
+
+    Raises:
+        InputError: nobody of that id.
+    """
+    if id not in kin:
+        raise InputError(f"lineage: there is nobody of id {id}")
+    chain, seen = [kin[id]], {id}
+    while chain[-1].host in kin and chain[-1].host not in seen:  # a damaged file may go round
+        chain.append(kin[chain[-1].host])
+        seen.add(chain[-1].id)
+    return chain[::-1]
