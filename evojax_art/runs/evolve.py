@@ -1,6 +1,7 @@
 """A run of evolution: from a configuration to a folder of pictures (see `folder`)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import jax
@@ -23,12 +24,13 @@ from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
+from evojax_art.runs.early import survivors_of
 from evojax_art.runs.folder import make_folder, name_of
 from evojax_art.runs.loop import Loop, Outcome
 from evojax_art.runs.records import Records
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
-from evojax_art.runtime.plan import make_plan
+from evojax_art.runtime.plan import Plan, make_plan
 from evojax_art.search.generation import Evolution
 from evojax_art.search.map_elites import MapElites
 from evojax_art.search.start_from import leaf_name, variations
@@ -52,8 +54,40 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     size = max(net.size for net in nets.values())
     _check_opinions(config, unseen, target, size)
     bound, photograph = _bind(config)
-    seeds_key, key = jax.random.split(jax.random.key(config.seed))
+    seeds_key, key, early_key = jax.random.split(jax.random.key(config.seed), 3)
     seeds = _seeds(config, bound.names, photograph, seeds_key)
+    evolution = _evolution(config, nets, target, bound, photograph, plan)
+    early = _early(config, bound, photograph, plan)
+    folder = make_folder(config.out, name_of(config))
+    (folder / "records").mkdir(exist_ok=True)
+    for line in target.describe():
+        console.print(line, markup=False, soft_wrap=True)
+    if early:
+        seeds = survivors_of(early, config.early, early_key, seeds, console)
+    records = Records(folder, config, evolution, bound, unseen)
+    return Loop(config, evolution, records, folder, bound.names, console)(key, seeds)
+
+
+def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> Evolution | None:
+    """What evolves in the early part, if there is one."""
+    if not config.early.formulas:
+        return None
+    size = config.early.size
+    wanted = replace(config.target, judged_size=size)
+    small = replace(config, target=wanted, raster=replace(config.raster, size=size))
+    nets, target = load_target(wanted, config.views, plan, config.unseen)
+    return _evolution(small, nets, target, bound, photograph, plan)
+
+
+def _evolution(
+    config: RunConfig,
+    nets: Mapping[str, Network],
+    target: Target,
+    bound: Bound,
+    photograph: str,
+    plan: Plan,
+) -> Evolution:
+    size = max(net.size for net in nets.values())
     algorithm = config.chosen_algorithm
     growth = replace(algorithm.growth, images=len(bound.pyramids))
     objective = config.objective
@@ -62,7 +96,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         main = len(niches.groups) - 1
         algorithm = replace(algorithm, niches=main + 1, main=main)
         objective = build_objective(objective, target, wanted, main)
-    evolution = Evolution(
+    return Evolution(
         replace(algorithm, growth=growth),
         nets,
         target,
@@ -76,12 +110,6 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
         polish=config.memetic,
         plan=plan,
     )
-    folder = make_folder(config.out, name_of(config))
-    (folder / "records").mkdir(exist_ok=True)
-    for line in target.describe():
-        console.print(line, markup=False, soft_wrap=True)
-    records = Records(folder, config, evolution, bound, unseen)
-    return Loop(config, evolution, records, folder, bound.names, console)(key, seeds)
 
 
 def unseen_names(config: RunConfig) -> list[str]:

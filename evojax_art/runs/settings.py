@@ -9,6 +9,7 @@ from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.look import RasterConfig
+from evojax_art.runs.early import EarlyConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INLINE, REPEATABLE, UNSAVED, formerly
 from evojax_art.search.genetic import Genetic
@@ -43,6 +44,7 @@ class RunConfig:
         record_step: a new best is drawn when its log-odds (of a layer's score, its logarithm) are
             this far from those of the last one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
+        early: whether small pictures are bred first, whose survivors are the seeds.
         algorithm: which one; its settings are in the table of its name.
         raster: the pictures that are judged.
         views: that they are judged in besides.
@@ -69,6 +71,7 @@ class RunConfig:
     record_samples: int = 2
     record_step: float = 0.2
     batch: int = 0
+    early: EarlyConfig = field(default_factory=EarlyConfig)
     algorithm: Literal["genetic", "map_elites", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     views: ViewsConfig = field(default_factory=ViewsConfig)
