@@ -1,31 +1,135 @@
+"""The gallery: a page with everything inside, in a browser where there is one."""
+
+import json
+import re
+import shlex
+import shutil
+
 import numpy as np
+import pytest
+from PIL import Image
+from test_lineage import ROWS, elite
 
-from evojax_art.artwork.sheets import contact_sheet, spread
+from evojax_art.cli.main import main
+from evojax_art.runs.illuminate import IlluminateConfig
+from evojax_art.runs.toml import config_text
 
-
-def test_contact_sheet_shows_every_picture_in_its_cell():
-    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
-    pictures = [np.full((10, 10, 3), colour, np.uint8) for colour in colours]
-    sheet = contact_sheet(pictures, list("abcde"), cell=40, columns=2)
-    for index, colour in enumerate(colours):
-        top, left = 8 + index // 2 * (40 + 8 + 15), 8 + index % 2 * 48
-        cell = sheet[top : top + 40, left : left + 40].reshape(-1, 3)
-        assert tuple(np.median(cell, axis=0)) in (colour, (18, 18, 20))
-        assert (cell == colour).all(axis=1).any()
+WICKED = "</script><script>document.title='owned'</script>"
 
 
-def test_contact_sheet_keeps_aspect_ratios():
-    wide = np.full((10, 40, 3), 255, np.uint8)
-    sheet = contact_sheet([wide], ["wide"], cell=40)
-    white = np.argwhere((sheet == 255).all(axis=2))
-    rows, columns = np.ptp(white, axis=0) + 1
-    assert (rows, columns) == (10, 40)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    rows = [elite(0), elite(1) | {"name": WICKED}, elite(2)]
+    rows[2]["unseen"] = {"other": {"probability": 0.9, "rank": 0}}
+    (folder / "elites.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "lineage.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "config.toml").write_text(config_text(IlluminateConfig(max_length=8), "a run"))
+    assert main(["gallery", str(folder), "--sheet", str(folder / "sheet.png")]) == 0
+    return folder
 
 
-def test_spread_takes_both_ends_and_never_too_many():
-    assert spread(3, 24) == [0, 1, 2]
-    assert spread(0, 24) == []
-    for count in range(25, 200):
-        chosen = spread(count, 24)
-        assert len(chosen) == 24
-        assert (chosen[0], chosen[-1]) == (0, count - 1)
+def page_data(folder) -> dict:
+    text = (folder / "gallery.html").read_text()
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    return json.loads(found)
+
+
+def test_a_page_has_everything_inside(folder):
+    text = (folder / "gallery.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert "http" not in text
+    assert WICKED not in text
+    entries = page_data(folder)["entries"]
+    assert [entry["caption"] for entry in entries] == ["worm", "apple", WICKED]
+    assert entries[0]["unseen"] == 0.9
+    assert entries[0]["opinions"] == [["tiny", 0.5, None, True], ["other", 0.9, 0, False]]
+    assert [caption for _, caption in entries[1]["ancestors"]] == ["worm", WICKED, "apple"]
+    assert len(page_data(folder)["ancestors"]) == 3  # each drawn once
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 160
+
+
+def test_its_commands_work(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label, command in page_data(folder)["entries"][0]["commands"]:
+        words = shlex.split(command.rpartition("&& ")[2])
+        assert words[0] == "evojax-art"
+        if label == "draw it at any size":
+            assert main(words[1:]) == 0
+            with Image.open("large.png") as picture:
+                assert picture.size == (2048, 2048)
+        else:
+            assert main([*words[1:], "--no-such-flag"]) == 2
+
+
+def test_records_of_an_evolution_are_shown(tmp_path):
+    small = "--raster.size 16 --record-size 32 --record-samples 1 --formulas 300 --max-length 24"
+    run, out = tmp_path / "run", tmp_path / "page.html"
+    assert main(["evolve", *small.split(), "--out", str(run)]) == 0
+    assert main(["gallery", str(run), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count('"id": ') >= len(list((run / "records").iterdir()))
+    assert "cifar100_judge" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("none", "none is no folder of a run"),
+        ("", "give the folder of a run"),
+        ("empty", "no elites.jsonl in it"),
+        ("broken", "elites.jsonl: line 2 is no line of elites"),
+        ("formula", "unknown"),
+    ],
+)
+def test_what_is_no_run_is_refused(change, message, folder, tmp_path, capsys):
+    place = tmp_path / (change or "x")
+    if change not in ("none", ""):
+        place.mkdir()
+    if change in ("broken", "formula"):
+        shutil.copy(folder / "config.toml", place)
+        lines = [json.dumps(elite(0)), '{"class"']
+        if change == "formula":
+            lines = [json.dumps(elite(0) | {"formula": "( frobnicate x )"})]
+        (place / "elites.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["gallery", *([str(place)] if change else [])]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert not (place / "gallery.html").exists()
+
+
+def test_in_a_browser(folder, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 700})
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"file://{folder}/gallery.html")
+        assert page.inner_text("#count") == "3 pictures"
+        assert page.title() != "owned"
+        page.keyboard.press("/")
+        page.keyboard.type("worm")
+        assert page.inner_text("#count") == "1 of 3"
+        page.keyboard.press("Escape")
+        page.select_option("#sort", "name")
+        assert page.inner_text("main button:first-child b") == WICKED
+        page.locator("main button").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        assert page.inner_text("h2") == "apple"
+        page.click("button[aria-label='copy formula']")
+        page.wait_for_selector("text=copied")
+        shot = tmp_path / "shot.png"
+        page.locator("img.large").screenshot(path=str(shot))
+        with Image.open(shot) as picture:
+            pixels = np.asarray(picture.convert("RGB"), np.float64)
+        assert np.ptp(pixels[..., 0].mean(axis=1)) > 10, "redder from top to bottom"
+        page.keyboard.press("Escape")
+        assert not page.evaluate("document.getElementById('dialog').open")
+        assert not errors
+        browser.close()

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,9 +12,9 @@ from evojax_art.runs.toml import config_text
 from evojax_art.runtime.errors import InputError
 
 ROWS = [
-    {"id": "1.4", "parents": [], "of": [], "won": [0, 2], "formula": "x"},
-    {"id": "2.0", "parents": ["1.4", "1.4"], "of": [2, 0], "won": [1], "formula": "( conj x )"},
-    {"id": "5.1", "parents": ["2.0"], "of": [1], "won": [0], "formula": "( conj ( conj x ) )"},
+    {"id": "1.4", "parents": [], "of": [], "won": [0, 2], "formula": "x_iy"},
+    {"id": "2.0", "parents": ["1.4", "1.4"], "of": [2, 0], "won": [1], "formula": "( conj x_iy )"},
+    {"id": "5.1", "parents": ["2.0"], "of": [1], "won": [0], "formula": "( conj ( conj x_iy ) )"},
 ]
 NAMES = ("apple, red one", "crab apple", "worm")
 IDS = {0: "5.1", 1: "2.0", 2: "1.4"}
@@ -64,8 +63,8 @@ def test_a_chain_that_goes_round_ends(folder):
 def test_the_chain_of_a_class_is_drawn(folder, query, capsys):
     assert main(["lineage", str(folder), query, "--cell", "32"]) == 0
     assert "3 ancestors, 3 shown" in capsys.readouterr().out
-    sheet = np.asarray(Image.open(folder / "lineage-apple.png"))
-    assert sheet.shape[1] == 3 * (32 + 8) + 8
+    with Image.open(folder / "lineage-apple.png") as sheet:
+        assert sheet.width == 3 * (32 + 8) + 8
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from evojax_art.runtime.errors import InputError, suggest
 COMMANDS = {  # a module of `cli` each, and its function of that name
     "evolve": "breed formulas until a network sees the target",
     "illuminate": "breed the best formula for every class, all at once",
+    "gallery": "make a page of all that runs bred",
     "lineage": "show what the elite of a class descends from",
     "render": "draw formulas, given as text or in files",
     "movie": "show formulas in motion",

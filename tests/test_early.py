@@ -1,0 +1,72 @@
+"""The early part of a run: on small pictures, its survivors the seeds."""
+
+import io
+
+import jax
+import pytest
+from rich.console import Console
+
+from evojax_art.cli.main import main
+from evojax_art.language.program import to_expressions
+from evojax_art.nets.weights import load_net
+from evojax_art.objective.settings import ObjectiveConfig
+from evojax_art.render.look import RasterConfig
+from evojax_art.runs.early import EarlyConfig, survivors_of
+from evojax_art.search.generation import Evolution
+from evojax_art.search.genetic import Genetic
+
+SMALL = (
+    "--raster.size 16 --record-size 16 --record-samples 1 --max-length 24 --unseen none "
+    "--genetic.population 16 --genetic.offspring 8 --formulas 64"
+).split()
+
+
+def survivors(config: EarlyConfig, noise_gate: float = 0.0) -> list[str]:
+    evolution = Evolution(
+        Genetic(population=16, offspring=8),
+        load_net(),
+        (26,),
+        ObjectiveConfig(noise_gate=noise_gate),
+        RasterConfig(size=16, samples=1),
+        max_length=24,
+    )
+    console = Console(file=io.StringIO())
+    found = survivors_of(evolution, config, jax.random.key(0), None, console)
+    return [] if found is None else [str(text) for text in to_expressions(found)]
+
+
+def test_survivors_are_those_of_the_generations_asked_for():
+    evolved = survivors(EarlyConfig(formulas=40))
+    assert len(evolved) == 16
+    assert evolved == survivors(EarlyConfig(formulas=40))
+    assert evolved != survivors(EarlyConfig(formulas=400))
+    assert survivors(EarlyConfig(formulas=400, score=1e-9)) == survivors(EarlyConfig(formulas=8))
+
+
+def test_where_nobody_is_valid_there_are_no_survivors():
+    assert survivors(EarlyConfig(formulas=8), noise_gate=1e-12) == []
+
+
+def test_a_run_starts_from_them(tmp_path):
+    texts = []
+    for name, early in (("one", "80"), ("two", "80"), ("without", "0")):
+        out = ["--early.formulas", early, "--early.size", "16", "--out", str(tmp_path / name)]
+        assert main(["evolve", *SMALL, *out]) == 0
+        texts.append((tmp_path / name / "population.txt").read_text())
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--early.formulas", "-1"], "early.formulas must be 0 or more"),
+        (["--early.size", "9"], "early.size must be 16 to 1024, got 9"),
+        (["--early.score", "nan"], "early.score must be a number"),
+        (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(flags, message, tmp_path, capsys):
+    assert main(["evolve", *SMALL, *flags, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
