@@ -21,12 +21,12 @@ SMALL = (
 ).split()
 
 
-def survivors(config: EarlyConfig, noise_gate: float = 0.0) -> list[str]:
+def survivors(config: EarlyConfig, gate: float = 0.0) -> list[str]:
     evolution = Evolution(
         Genetic(population=16, offspring=8),
         load_net(),
         (26,),
-        ObjectiveConfig(noise_gate=noise_gate),
+        ObjectiveConfig(contrast_gate=gate),
         RasterConfig(size=16, samples=1),
         max_length=24,
     )
@@ -44,7 +44,7 @@ def test_survivors_are_those_of_the_generations_asked_for():
 
 
 def test_where_nobody_is_valid_there_are_no_survivors():
-    assert survivors(EarlyConfig(formulas=8), noise_gate=1e-12) == []
+    assert survivors(EarlyConfig(formulas=8), gate=0.6) == []  # more than black and white
 
 
 def test_a_run_starts_from_them(tmp_path):
