@@ -9,6 +9,8 @@ import skimage.data
 import skimage.restoration
 from skimage.transform import resize
 
+from evojax_art.objective.naturalness import ContrastGate, coarse_contrast
+from evojax_art.objective.observed import Observed
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
 from evojax_art.runtime.plan import make_plan
 
@@ -167,3 +169,18 @@ def test_noise_of_those_that_need_it(pixels):
     np.testing.assert_array_equal(np.isnan(noise), ~np.asarray(needed))
     np.testing.assert_allclose(noise[needed], np.asarray(tv_noise(images))[needed], rtol=1e-6)
     assert np.isnan(tv_noise(images, jnp.zeros(5, bool), plan)).all()
+
+
+def test_contrast_is_of_large_parts_alone():
+    flat = np.full((64, 64, 3), 0.3)
+    halves = np.where(np.arange(64) < 32, 0.0, 1.0)[:, None, None] * np.ones((64, 64, 3))
+    grain = np.indices((64, 64)).sum(axis=0)[..., None] % 2 * np.ones(3)
+    found = coarse_contrast(jnp.asarray(np.stack([flat, halves, grain]), jnp.float32))
+    np.testing.assert_allclose(found, (0, 0.5, 0), atol=0.03)
+
+
+def test_pictures_of_almost_one_colour_are_out():
+    images = jnp.stack([jnp.full((16, 16, 3), 0.5), jnp.eye(16)[..., None].repeat(3, -1)])
+    allowed, metrics = ContrastGate(0.1)(Observed(images, {}), jnp.ones(2, bool))
+    np.testing.assert_array_equal(allowed, [False, True])
+    np.testing.assert_allclose(metrics["contrast"], coarse_contrast(images))
