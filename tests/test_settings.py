@@ -301,7 +301,7 @@ def test_what_is_unsaid_is_recalled_from_a_picture(target, said, wanted):
 TINY = (
     "--net tiny --raster.size 8 --record-size 16 --formulas 1 --minutes 0 --max-length 16 "
     "--genetic.population 8 --genetic.offspring 4 "
-    "--map-elites.starters 8 --map-elites.offspring 4 "
+    "--early.formulas 4 --early.size 16 --map-elites.starters 8 --map-elites.offspring 4 "
     "--mount2015.slots 8 --mount2015.batch 4 --mount2015.starter-depth 3"
 ).split()
 
