@@ -50,7 +50,7 @@ def test_a_page_has_everything_inside(folder):
         assert sheet.width > 160
 
 
-def test_its_commands_work(folder, tmp_path, monkeypatch):
+def test_its_commands_work(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for label, command in page_data(folder)["entries"][0]["commands"]:
         words = shlex.split(command.rpartition("&& ")[2])
@@ -60,7 +60,8 @@ def test_its_commands_work(folder, tmp_path, monkeypatch):
             with Image.open("large.png") as picture:
                 assert picture.size == (2048, 2048)
         else:
-            assert main([*words[1:], "--no-such-flag"]) == 2
+            assert main([*words[1:], "--no-such-flag"]) == 2  # which none of the others is
+            assert "unknown option --no-such-flag" in capsys.readouterr().err
 
 
 def test_records_of_an_evolution_are_shown(tmp_path):

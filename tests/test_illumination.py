@@ -152,6 +152,13 @@ def test_kinds_have_places_of_their_own():
     np.testing.assert_array_equal(algorithm.threshold(state), [2, 0])
 
 
+def test_a_run_may_keep_a_bright_and_a_dark_elite(tmp_path):
+    flags = ["--map-elites.kinds", "2", "--raster.size", "32", "--out", str(tmp_path / "run")]
+    assert main(["illuminate", *SMALL, *flags]) == 0
+    lines = (tmp_path / "run" / "elites.jsonl").read_text().splitlines()
+    assert {json.loads(line)["kind"] for line in lines} == {0, 1}
+
+
 def test_hosts_are_curious_and_focused():
     algorithm = MapElites(niches=4, starters=4)
     state = algorithm.init(jax.random.key(0), 8, None)
@@ -208,8 +215,8 @@ def test_measures_are_those_of_the_elites():
 
 def test_children_by_gradient_climb_towards_their_own_niche():
     run = illumination(gradient=GradientConfig(every=2, elites=4, steps=10))
-    state = run.init(jax.random.key(1))
-    for generation in range(1, 6):
+    state, climbed = run.init(jax.random.key(1)), 0
+    for generation in range(1, 9):
         before = np.array(state.repertoire.held.fitness)  # the step consumes it
         state, passed = run.step(state, generation)
         assert np.all(state.repertoire.held.fitness >= before - 0.01)
@@ -217,6 +224,13 @@ def test_children_by_gradient_climb_towards_their_own_niche():
         assert len(passed.places) == count
         if generation % 2 == 0:
             np.testing.assert_array_equal(passed.places[16:, 1], NOBODY)
+            places = np.asarray(passed.places[16:, 0])
+            born = run.evaluator.evaluate(
+                jax.tree.map(lambda t: t[16:], passed.programs), run.params
+            )
+            own = np.asarray(born.scores)[np.arange(4), places % 4]
+            climbed += np.sum(own > before[places] + 0.01)
+    assert climbed >= 4, "hardly anybody climbed"
     assert run.scored(4) == 4 * 16 + 2 * 4 * 11
 
 
@@ -247,6 +261,12 @@ def test_a_run_writes_what_others_read(tmp_path, capsys):
     assert last["median"] == pytest.approx(median, rel=1e-4)
     again = ["illuminate", "--config", str(out / "config.toml"), "--seeds", str(out / "elites.txt")]
     assert main([*again, "--formulas", "16", "--out", str(tmp_path / "again")]) == 0
+
+
+def test_map_elites_breeds_for_classes(tmp_path, capsys):
+    flags = ["--algorithm", "map_elites", "--layer", "block2", "--out", str(tmp_path / "run")]
+    assert main(["evolve", *flags]) == 2
+    assert "algorithm map_elites breeds for classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from evojax_art.language.formula import parse
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runs.illuminate import IlluminateConfig
-from evojax_art.runs.lineage import hosts, read_lineage
+from evojax_art.runs.lineage import bred_as, hosts, read_lineage
 from evojax_art.runs.repertoire import Elite, read_elites
 from evojax_art.runs.toml import read_config
 from evojax_art.runtime.errors import InputError, suggest
@@ -55,18 +55,17 @@ def lineage(flags: list[str]) -> None:
     elite = _elite_of(elites, query)
     chain = hosts(read_lineage(folder), elite.id)
     config = read_config(folder / "config.toml", IlluminateConfig)
-    out = command.out or folder / f"lineage-{re.sub(r'[^0-9a-z]+', '-', _short(elite.name))}.png"
+    out = command.out or folder / f"lineage-{re.sub(r'[^0-9a-z]+', '-', elite.caption.lower())}.png"
     check_writable(out)
-    names = {one.class_: _short(one.name) for one in elites}
-    # What an ancestor was the elite of when it bred is said by its child.
-    bred_as = [child.of for child in chain[1:]] + [elite.class_]
+    names: dict[int | None, str] = {one.class_: one.caption for one in elites}
     raster = Raster(height=command.cell, width=command.cell, samples=3)
     look, shown = config.raster.look, spread(len(chain), command.most)
     pictures = [
         render_picture(parse(chain[index].formula), look, raster, max_length=config.max_length)
         for index in shown
     ]
-    captions = ["?" if bred_as[n] is None else names.get(bred_as[n] or 0, "?") for n in shown]
+    classes = bred_as(chain, elite.class_)
+    captions = [names.get(classes[index], "?") for index in shown]
     sheet = contact_sheet(pictures, captions, cell=command.cell, columns=_COLUMNS)
     with written_whole(out) as temporary:
         Image.fromarray(sheet).save(temporary, format="PNG")
@@ -88,13 +87,9 @@ def _elite_of(elites: list[Elite], query: str) -> Elite:
     for fits in readings:
         found = [elite for elite in elites if wanted and fits(elite)]
         if len({elite.class_ for elite in found}) > 1:
-            among = ", ".join(dict.fromkeys(_short(elite.name) for elite in found))
+            among = ", ".join(dict.fromkeys(elite.caption for elite in found))
             raise InputError(f"class {query!r} may be one of {among}")
         if found:
             return max(found, key=lambda elite: elite.confidence)
     near = suggest(wanted, [part.strip() for elite in elites for part in elite.name.split(",")])
     raise InputError(f"class {query!r} has no elite here{near}")
-
-
-def _short(name: str) -> str:
-    return name.split(",")[0].lower()

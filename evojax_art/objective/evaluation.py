@@ -89,16 +89,14 @@ class Objective:
             valid &= allowed | ~matters
             metrics.append(found)
         scores = jnp.where(valid[:, None], scores, -jnp.inf)
-        main = jnp.argmax(scores, axis=1)[:, None] if self.main is None else self.main
-
-        def of_main(all_: Float[Array, "P K"]) -> Float[Array, "P"]:
-            place = jnp.broadcast_to(main, (len(all_), 1))
-            return jnp.take_along_axis(all_, place, axis=1)[:, 0]
-
+        fitness = scores[:, 0]
         if in_niches is not None:
-            metrics.append({name: of_main(found) for name, found in in_niches.metrics.items()})
+            main = jnp.argmax(scores, axis=1) if self.main is None else self.main
+            place = jnp.arange(len(scores)), main
+            fitness = scores[place]
+            metrics.append({name: found[place] for name, found in in_niches.metrics.items()})
         return Evaluation(
-            fitness=scores[:, 0] if in_niches is None else of_main(scores),
+            fitness=fitness,
             valid=valid,
             metrics=_joined(metrics),
             appearance=appearance(observed.pictures),

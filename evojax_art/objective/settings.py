@@ -7,9 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from evojax_art.objective.evaluation import Objective
 from evojax_art.objective.naturalness import ContrastGate, NoiseGate, TotalVariation
 from evojax_art.objective.nearness import Nearness
+from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Target, TargetTerm
 from evojax_art.runtime.errors import InputError
 
@@ -69,9 +73,15 @@ def build_objective(
         terms=natural if niches else (wanted, *natural),
         niches=wanted if niches else None,
         main=main,
+        descriptor_fn=_brightness if niches else None,
         constraints=(
             *((ContrastGate(config.contrast_gate),) if config.contrast_gate else ()),
             *((NoiseGate(config.noise_gate),) if config.noise_gate else ()),
         ),
         short_cut=config.short_cut,
     )
+
+
+def _brightness(observed: Observed) -> Float[Array, "P 1"]:
+    """The mean of all colours, in [0, 1]."""
+    return jnp.mean(observed.pictures, axis=(1, 2, 3))[:, None]

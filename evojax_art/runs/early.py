@@ -9,16 +9,14 @@ import math
 import time
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from evojax_art.language.program import Program, take
+from evojax_art.language.program import Program
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
 from evojax_art.search.generation import Evolution
+from evojax_art.search.protocol import best_first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +60,12 @@ def survivors_of(
         console: for progress.
 
     Returns:
-        The survivors, the best first; the seeds where none is valid.
+        The survivors, the best first, each once; the seeds where none is valid.
     """
     state, number, text = evolution.init(key, seeds), 0, evolution.target.text
     shown = f"early, at {config.size}x{config.size}"
     with (
-        stop_on_interrupt(console, "this generation") as interrupted,
+        stop_on_interrupt(console, "the early part") as interrupted,
         StatusLine(console, f"{shown}: compiling, once ...") as status,
     ):
         started, best = time.monotonic(), -math.inf
@@ -84,8 +82,5 @@ def survivors_of(
             )
             if interrupted.is_set():
                 break
-    held = evolution.algorithm.survivors(state.algorithm)
-    fitness = np.asarray(held.fitness)
-    order = np.argsort(-fitness, kind="stable")
-    valid = order[np.isfinite(fitness[order])]
-    return jax.tree.map(jnp.asarray, take(held.programs, valid)) if len(valid) else seeds
+    survivors = best_first(evolution.algorithm.survivors(state.algorithm))
+    return survivors if len(survivors.length) else seeds

@@ -11,12 +11,10 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from evojax_art.artwork.beside import bound_with
-from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.artwork.provenance import read_provenance
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.program import Program, encode
 from evojax_art.nets.base import Network
-from evojax_art.nets.registry import lookup, weights_path
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.niches import niches_of
 from evojax_art.objective.settings import build_objective
@@ -26,6 +24,7 @@ from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
 from evojax_art.runs.early import survivors_of
 from evojax_art.runs.folder import make_folder, name_of
+from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.loop import Loop, Outcome
 from evojax_art.runs.records import Records
 from evojax_art.runs.settings import RunConfig
@@ -50,7 +49,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     plan = make_plan(network_dtype=jnp.dtype(config.dtype))
     nets, target = load_target(config.target, config.views, plan, config.unseen)
     files = config.target.weights_files(config.unseen)
-    unseen = {name: load_net(name, files.get(name), plan=plan) for name in unseen_names(config)}
+    unseen = {name: load_net(name, files.get(name), plan=plan) for name in unseen_of(config)}
     size = max(net.size for net in nets.values())
     _check_opinions(config, unseen, target, size)
     bound, photograph = _bind(config)
@@ -112,24 +111,10 @@ def _evolution(
     )
 
 
-def unseen_names(config: RunConfig) -> list[str]:
-    """Networks that have no say in a run, and whose opinion is worth knowing.
-
-    Raises:
-        InputError: one that is a judge, or that there is not.
-    """
-    judges = config.target.judges
-    for name in config.unseen:
-        if name in judges:
-            raise InputError(f"unseen {name} is a judge; leave it out of one of them")
-    if "none" in config.unseen and len(config.unseen) > 1:
-        raise InputError(f"unseen {' '.join(config.unseen)}: none stands alone")
-    if config.unseen:
-        return [name for name in config.unseen if name != "none"]
-    if config.target.layer:
-        return []
-    names = dict.fromkeys(name for judge in judges for name in lookup(judge).unseen)
-    return [name for name in names if name not in judges and weights_path(name).exists()]
+def unseen_of(config: RunConfig) -> list[str]:
+    """Networks that have no say in a run, and whose opinion is worth knowing."""
+    names = unseen_names(config.target.judges, config.unseen)
+    return names if config.unseen or not config.target.layer else []
 
 
 def _check_opinions(
@@ -161,19 +146,12 @@ def _seeds(
 ) -> Program | None:
     """Formulas to start from, as the configuration says; consumes the key."""
     if config.seeds is not None:
-        expressions = read_formulas(config.seeds, images=images)
-        for number, expression in enumerate(expressions, 1):
-            if len(expression) > config.max_length:
-                raise InputError(
-                    f"{config.seeds}: formula {number} has {len(expression)} nodes, more than "
-                    f"max_length = {config.max_length}; give --max-length {len(expression)} or more"
-                )
-    elif photograph:
+        return read_seeds(config.seeds, config.max_length, images)
+    if photograph:
         count = max(1, config.genetic.population // 2)
         expressions = variations(key, photograph, count, config.max_length, images)
-    else:
-        return None
-    return encode(expressions, max_length=config.max_length)
+        return encode(expressions, max_length=config.max_length)
+    return None
 
 
 def _reference(look: Look, raster: Raster, bound: Bound, photograph: str) -> Array | None:

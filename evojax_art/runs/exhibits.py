@@ -20,7 +20,7 @@ from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Look, Raster
 from evojax_art.runs.illuminate import IlluminateConfig
-from evojax_art.runs.lineage import Ancestor, hosts, read_lineage
+from evojax_art.runs.lineage import bred_as, hosts, read_lineage
 from evojax_art.runs.repertoire import Elite, read_elites
 from evojax_art.runs.toml import read_config
 from evojax_art.runtime.errors import InputError
@@ -72,23 +72,24 @@ def _elites(
 ) -> list[Exhibit]:
     """Those that networks agree on most first, repetitions of a formula last."""
     elites = sorted(read_elites(folder), key=lambda elite: -elite.agreement)
-    seen: set[str] = set()
-    first = [elite for elite in elites if not (elite.formula in seen or seen.add(elite.formula))]
-    chosen = {id(elite) for elite in first}
-    ordered = [*first, *(elite for elite in elites if id(elite) not in chosen)]
+    ordered, repeated, seen = [], [], set()
+    for elite in elites:
+        (repeated if elite.formula in seen else ordered).append(elite)
+        seen.add(elite.formula)
+    ordered += repeated
     kin = read_lineage(folder) if (folder / "lineage.jsonl").exists() else {}
     config = read_config(folder / "config.toml", IlluminateConfig)
     look = config.raster.look
-    names: dict[int | None, str] = {elite.class_: _short(elite.name) for elite in elites}
+    names: dict[int | None, str] = {elite.class_: elite.caption for elite in elites}
     drawn: dict[str, int] = {}
 
     def strip(elite: Elite) -> list[tuple[int, str]]:
         """The chain of hosts; each ancestor is drawn once, whoever descends from it."""
         chain = hosts(kin, elite.id) if elite.id in kin else []
-        of = [child.of for child in chain[1:]] + [elite.class_]
+        of = bred_as(chain, elite.class_)
         found = []
         for n in spread(len(chain), _MOST_ANCESTORS):
-            one: Ancestor = chain[n]
+            one = chain[n]
             if one.id not in drawn:
                 drawn[one.id] = len(ancestors)
                 raster = Raster(height=_TINY, width=_TINY, samples=2)
@@ -195,7 +196,3 @@ def _commands(formula: str, target: str, net: Sequence[str]) -> list[tuple[str, 
             f"printf '%s\\n' {quoted} > seed.txt && evojax-art evolve --seeds seed.txt {judged}",
         ),
     ]
-
-
-def _short(name: str) -> str:
-    return name.split(",")[0]

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 from PIL import Image
 from rich.console import Console
 
-from evojax_art.artwork.formula_files import read_formulas
-from evojax_art.artwork.sheets import contact_sheet, thumbnail
+from evojax_art.artwork.sheets import contact_sheet
 from evojax_art.language.formula import parse
-from evojax_art.language.program import Program, encode
+from evojax_art.language.program import Program
 from evojax_art.nets.base import Network
-from evojax_art.nets.registry import DEFAULT, lookup, weights_path
+from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.niches import niches_of
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
@@ -27,6 +26,7 @@ from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runs.folder import make_folder
+from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.jury import Jury
 from evojax_art.runs.repertoire import Book
 from evojax_art.runs.toml import config_text
@@ -131,22 +131,6 @@ class IlluminateConfig:
             judged_size=self.judged_size,
         )
 
-    def unseen_names(self) -> list[str]:
-        """Networks that have no say, and whose opinion is worth knowing.
-
-        Raises:
-            InputError: one that is a judge, or that there is not.
-        """
-        for name in self.unseen:
-            if name in self.net:
-                raise InputError(f"unseen {name} is a judge; leave it out of one of them")
-        if "none" in self.unseen and len(self.unseen) > 1:
-            raise InputError(f"unseen {' '.join(self.unseen)}: none stands alone")
-        if self.unseen:
-            return [name for name in self.unseen if name != "none"]
-        names = dict.fromkeys(name for judge in self.net for name in lookup(judge).unseen)
-        return [name for name in names if name not in self.net and weights_path(name).exists()]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Illuminated:
@@ -185,7 +169,8 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
     files = config.judges.weights_files(config.unseen)
     nets = load_judges(config.judges, plan, config.unseen)
     unseen: dict[str, Network] = {
-        name: load_net(name, files.get(name), plan=plan) for name in config.unseen_names()
+        name: load_net(name, files.get(name), plan=plan)
+        for name in unseen_names(config.net, config.unseen)
     }
     target, niches = niches_of(nets, config.judges, config.classes, config.views)
     algorithm = replace(config.map_elites, niches=len(niches.groups))
@@ -201,33 +186,19 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
         gradient=config.gradient,
         plan=plan,
     )
-    seeds = _seeds(config)
+    seeds = read_seeds(config.seeds, config.max_length) if config.seeds else None
     folder = make_folder(config.out, f"illuminate-{config.seed}")
     look, raster = run.evaluator.look, run.evaluator.raster
     book = Book(
         folder=folder,
         niches=niches,
-        judges=Jury(nets, niches, look, raster, (), plan),
-        unseen=Jury(unseen, niches, look, SEEN, (), plan),
-        images=(),
+        judges=Jury(nets, niches, look, raster, plan),
+        unseen=Jury(unseen, niches, look, SEEN, plan),
     )
     described = f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {plan.device_kind}"
     write_text(folder / "config.toml", config_text(replace(config, batch=run.batch), described))
     console.print(niches.describe()[0])
     return _Loop(config, run, book, console)(seeds)
-
-
-def _seeds(config: IlluminateConfig) -> Program | None:
-    if config.seeds is None:
-        return None
-    expressions = read_formulas(config.seeds)
-    longest = max(len(expression) for expression in expressions)
-    if longest > config.max_length:
-        raise InputError(
-            f"{config.seeds}: a formula has {longest} nodes, more than max_length = "
-            f"{config.max_length}; give --max-length {longest} or more"
-        )
-    return encode(expressions, max_length=config.max_length)
 
 
 class _Loop:
@@ -319,15 +290,10 @@ class _Loop:
         raster = Raster(height=_SHEET_CELL, width=_SHEET_CELL, samples=3)
         look = self._run.evaluator.look
         pictures = [
-            thumbnail(
-                render_picture(
-                    parse(elite.formula), look, raster, max_length=self._config.max_length
-                ),
-                _SHEET_CELL,
-            )
+            render_picture(parse(elite.formula), look, raster, max_length=self._config.max_length)
             for elite in best
         ]
-        captions = [elite.name.split(",")[0] for elite in best]
+        captions = [elite.caption for elite in best]
         sheet = contact_sheet(pictures, captions, cell=_SHEET_CELL)
         with written_whole(self._book.folder / "elites.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")

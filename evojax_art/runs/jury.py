@@ -1,6 +1,6 @@
 """What networks think of elites: the judges as they judged, others of pictures drawn well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Classifier, Network, merge_nets, split_nets
 from evojax_art.objective.niches import EveryClass
@@ -40,7 +39,6 @@ class Jury:
         niches: what pictures shall be.
         look: of the formulas.
         raster: of the pictures that they are shown.
-        photographs: that formulas read.
         plan: where and how.
     """
 
@@ -50,7 +48,6 @@ class Jury:
         niches: EveryClass,
         look: Look,
         raster: Raster,
-        photographs: Sequence[Pyramid],
         plan: Plan,
     ):
         known = {name: niches.matched(net) for name, net in nets.items()}
@@ -65,12 +62,7 @@ class Jury:
                 members[niche, list(group)] = True
             self._classes[name], asked[name] = members, net
         self._graphs, self._weights = split_nets(asked)
-        self._draw: Any = {
-            "look": look,
-            "raster": raster,
-            "images": tuple(photographs),
-            "plan": plan,
-        }
+        self._draw: Any = {"look": look, "raster": raster, "plan": plan}
         self._examine = jax.jit(self._batch)
 
     @property

@@ -1,10 +1,11 @@
 """The ancestors of an elite, read from `lineage.jsonl` (format: `runs.repertoire`)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.files import read_json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +34,18 @@ def read_lineage(folder: Path) -> dict[str, Ancestor]:
         InputError: no lineage there, or a line that is none.
     """
     path = folder / "lineage.jsonl"
-    kin: dict[str, Ancestor] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputError(f"cannot read {path}: {reason}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            one = Ancestor(
-                id=str(row["id"]),
-                formula=str(row["formula"]),
-                won=tuple(int(index) for index in row["won"]),
-                of=int(row["of"][0]) if row["of"] else None,
-                host=str(row["parents"][0]) if row["parents"] else "",
-            )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{path}: line {number} is no line of a lineage") from error
-        kin[one.id] = one
-    return kin
+
+    def ancestor(row: Any) -> Ancestor:
+        return Ancestor(
+            id=str(row["id"]),
+            formula=str(row["formula"]),
+            won=tuple(int(index) for index in row["won"]),
+            of=int(row["of"][0]) if row["of"] else None,
+            host=str(row["parents"][0]) if row["parents"] else "",
+        )
+
+    everybody = read_json_lines(path, ancestor, "no line of a lineage")
+    return {one.id: one for one in everybody}
 
 
 def hosts(kin: dict[str, Ancestor], id: str) -> list[Ancestor]:
@@ -68,3 +61,11 @@ def hosts(kin: dict[str, Ancestor], id: str) -> list[Ancestor]:
         chain.append(kin[chain[-1].host])
         seen.add(chain[-1].id)
     return chain[::-1]
+
+
+def bred_as(chain: list[Ancestor], last: int) -> list[int | None]:
+    """The class that each of a chain was the elite of when it bred; of the last, that it is now.
+
+    What an ancestor was is said by its child.
+    """
+    return [child.of for child in chain[1:]] + [last]

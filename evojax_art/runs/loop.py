@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import jax
-import numpy as np
 from jaxtyping import Array, Int, Key
 from rich.console import Console
 
-from evojax_art.language.program import Program, take, to_expressions
+from evojax_art.language.program import Program, to_expressions
 from evojax_art.objective.terms import Target
 from evojax_art.runs.records import Record, Records
 from evojax_art.runs.settings import RunConfig
@@ -23,6 +22,7 @@ from evojax_art.runs.toml import config_text
 from evojax_art.runtime.files import write_text
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
 from evojax_art.search.generation import VISIT, Evolution, EvolutionState, Summary, Until
+from evojax_art.search.protocol import best_first
 
 _VISIT_SECONDS = 0.2  # that generations may pass without the host: nobody waits for Ctrl-C
 
@@ -199,10 +199,8 @@ class Loop:
         write_text(self._folder / "config.toml", config_text(resolved, described))
 
     def _save_population(self, state: EvolutionState) -> None:
-        survivors = jax.device_get(self._evolution.algorithm.survivors(state.algorithm))
-        order = np.argsort(-survivors.fitness, kind="stable")
-        valid = order[np.isfinite(survivors.fitness[order])]
-        formulas = to_expressions(take(survivors.programs, valid), self._images)
+        survivors = self._evolution.algorithm.survivors(state.algorithm)
+        formulas = to_expressions(best_first(survivors), self._images)
         write_text(self._folder / "population.txt", "".join(f"{item}\n" for item in formulas))
 
     def _status(self, state: RunState, last: "_Numbered") -> str:

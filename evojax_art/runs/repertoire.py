@@ -5,7 +5,6 @@ metrics.jsonl    a line per generation: how the repertoire stands, formulas, sec
 elites.jsonl     a line per elite, in the order of classes; see below
 lineage.jsonl    a line for every formula that ever held a niche; see below
 elites.png       the elites that networks agree on most, side by side
-confidences.png  sorted confidences, and how they grew (with matplotlib)
 elites.txt       the formulas of `elites.jsonl`, as `--seeds` takes them
 
 A line of `elites.jsonl` has `class`, its index in the first network; `name`; `kind`, a number where
@@ -34,7 +33,7 @@ from evojax_art.language.program import Program, take, to_expressions
 from evojax_art.objective.niches import EveryClass
 from evojax_art.runs.jury import Jury, Opinion
 from evojax_art.runtime.errors import InputError
-from evojax_art.runtime.files import write_text
+from evojax_art.runtime.files import read_json_lines, write_text
 from evojax_art.search.illumination import Passed
 from evojax_art.search.map_elites import Repertoire
 from evojax_art.search.protocol import NOBODY
@@ -95,6 +94,11 @@ class Elite:
         )
 
     @property
+    def caption(self) -> str:
+        """The first of its class's names."""
+        return self.name.split(",")[0]
+
+    @property
     def agreement(self) -> float:
         """The mean of the logarithms of what all networks say, seen and unseen."""
         said = [*self.scores.values(), *(p for p, _ in self.unseen.values() if p is not None)]
@@ -115,17 +119,7 @@ def read_elites(folder: Path) -> list[Elite]:
         if (folder / "metrics.jsonl").exists() and (folder / "lineage.jsonl").exists():
             raise InputError(f"{folder}: its elites are not written yet; wait, or end the run")
         raise InputError(f"{folder} is no folder of `evojax-art illuminate`: no elites.jsonl in it")
-    elites = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputError(f"cannot read {path}: {reason}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            elites.append(Elite.read(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: line {number} is no line of elites") from error
+    elites = read_json_lines(path, Elite.read, "no line of elites")
     if not elites:
         raise InputError(f"{path} is empty: no formula was valid")
     return elites
@@ -140,14 +134,12 @@ class Book:
         niches: what places are for.
         judges: asked about pictures as they were judged.
         unseen: asked about pictures drawn well.
-        images: names of the photographs that formulas read.
     """
 
     folder: Path
     niches: EveryClass
     judges: Jury
     unseen: Jury
-    images: tuple[str, ...]
     elites: dict[int, Elite] = field(default_factory=dict)
 
     def keep_lineage(self, number: int, passed: Passed, log: TextIO) -> None:
@@ -160,7 +152,7 @@ class Book:
         for place in places:
             won.setdefault(int(passed.child[place]), []).append(self._class_of(int(place)))
         children = np.array(list(won))
-        formulas = to_expressions(take(passed.programs, children), self.images)
+        formulas = to_expressions(take(passed.programs, children))
         for child, formula in zip(won, formulas, strict=True):
             parents = [n for n in range(2) if passed.places[child][n] != NOBODY]
             row = {
@@ -211,7 +203,7 @@ class Book:
     ) -> None:
         niche = places % len(self.niches.groups)
         chosen = take(programs, places)
-        formulas: Sequence[Expression] = to_expressions(chosen, self.images)
+        formulas: Sequence[Expression] = to_expressions(chosen)
         judged, seen = (jury(chosen, niche) for jury in (self.judges, self.unseen))
         for n, place in enumerate(places.tolist()):
             self.elites[place] = Elite(

@@ -96,6 +96,8 @@ class RunConfig:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
+        if self.algorithm == "map_elites" and (self.target.layer or self.target.prompt):
+            raise InputError("algorithm map_elites breeds for classes: give a target alone")
         if self.chosen_algorithm.compares_probabilities:
             self._check_probabilities()
 

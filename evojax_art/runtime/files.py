@@ -1,13 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all; and lines of JSON, read with a place for mistakes."""
 
+import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from evojax_art.runtime.errors import InputError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -71,3 +75,30 @@ def write_text(path: Path, text: str) -> None:
     """
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json_lines(path: Path, read_fn: Callable[[Any], T], complaint: str) -> list[T]:
+    """What each line of a file says.
+
+    Args:
+        path: the file, of JSON a line.
+        read_fn: from a line's value; what is missing or of another kind it may stumble over.
+        complaint: what is said of a line that is none, as "no line of elites".
+
+    Raises:
+        InputError: the file cannot be read, or a line; names it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"cannot read {path}: {reason}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line and number == len(lines):
+            break  # behind the last line's end
+        try:
+            found.append(read_fn(json.loads(line)))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: line {number} is {complaint}") from error
+    return found

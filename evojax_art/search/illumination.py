@@ -108,7 +108,6 @@ class Passed(NamedTuple):
     Attributes:
         measures: after it.
         taken: which of N places changed hands.
-        value: joint log-odds of the places.
         child: who took them, a number among the offspring.
         programs: of the offspring.
         parents: their parents' births, `NOBODY` where there was none.
@@ -117,7 +116,6 @@ class Passed(NamedTuple):
 
     measures: Measures
     taken: Bool[Array, "N"]
-    value: Float[Array, "N"]
     child: Int[Array, "N"]
     programs: Program
     parents: Int[Array, "O 2 2"]
@@ -215,7 +213,6 @@ class Illumination:
         passed = Passed(
             measures=measures(after, taken, winners),
             taken=taken,
-            value=after.value,
             child=after.held.birth[:, 1],
             programs=offspring.programs,
             parents=births_of(before.held.birth, offspring.parents),

@@ -6,7 +6,8 @@ each niche is known at once (`Evaluation.scores`), so that the child of an elite
 become the elite of another: stepping stones lead from class to class.
 
 A niche may hold several elites which differ in how they look (`MapElites.kinds`): each kind is a
-range of the first descriptor, from 0 to 1, and has places of its own.
+range of the first descriptor, from 0 to 1, and has places of its own. With `build_objective` that
+is the brightness.
 """
 
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class MapElites:
         niches: K of them.
         offspring: children evaluated per generation, O.
         starters: random formulas, or seeds, before there are children.
-        kinds: elites of each niche, which differ in the first descriptor.
+        kinds: elites of each niche, which differ in brightness.
         parents: hosts are "uniform" among elites, or chosen by "curiosity": those oftener whose
             niche or children have lately won a place.
         main: the niche that is bred for, none by default; others are its stepping stones.
@@ -166,7 +167,7 @@ class MapElites:
             main_fitness=jnp.where(better, evaluation.fitness[winner], state.main_fitness),
             curiosity=self._curiosity(state.curiosity, offspring.parents[:, 0], won, better),
             takeovers=state.takeovers + better,
-            asked=state.asked + len(won),
+            asked=state.asked + self.offspring,
         )
 
     def survivors(self, state: "Repertoire") -> Survivors:
@@ -235,7 +236,7 @@ class Repertoire(NamedTuple):
         curiosity: how often each is chosen as host, in (0, 1].
         takeovers: how often each place has changed hands.
         queue: the starters.
-        asked: programs handed out so far, or told of besides.
+        asked: programs handed out so far.
     """
 
     held: Survivors

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from evojax_art.language.program import Program, select, take
@@ -117,6 +118,16 @@ def nobody_yet(programs: Program) -> Survivors:
         taken=jnp.zeros(count, bool),
         birth=jnp.full((count, 2), NOBODY, jnp.int32),
     )
+
+
+def best_first(survivors: Survivors) -> Program:
+    """The programs of the valid ones, the fittest first, each once; not traceable."""
+    fitness = np.asarray(survivors.fitness)
+    order = np.argsort(-fitness, kind="stable")
+    order = order[np.isfinite(fitness[order])]
+    known = np.asarray(jax.vmap(fingerprint)(survivors.programs))[order]
+    _, first = np.unique(known, return_index=True)
+    return take(survivors.programs, order[np.sort(first)])
 
 
 def evaluated(offspring: Offspring, evaluation: Evaluation) -> Survivors:
