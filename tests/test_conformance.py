@@ -15,9 +15,10 @@ from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import interpret
 from evojax_art.language import ops
 from evojax_art.language.formula import Expression, Node, parse, to_text
-from evojax_art.language.ops import BY_NAME, Coordinates, Quaternion
+from evojax_art.language.ops import BY_NAME
 from evojax_art.language.photographs import pyramid
 from evojax_art.language.program import encode, to_expressions
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.render.large import to_bytes
 from evojax_art.runtime.plan import make_plan
 from evojax_art.search.variation import GrowthConfig, grow
@@ -121,13 +122,16 @@ def tolerance(name: str, a: np.ndarray, b: np.ndarray, expected: np.ndarray) -> 
     return 1e-6 * size
 
 
+LATER = [op.name for op in ops.OPS if op.is_later]
+
+
 def stored_ops(vectors, *arities: int):
     names = zip(vectors["op_names"], vectors["op_arity"], vectors["out"], strict=True)
     return [(str(name), arity, out) for name, arity, out in names if arity in arities]
 
 
 def test_the_vectors_cover_every_op(vectors):
-    meant_elsewhere = {"q", "subst", "at", *(op.name for op in ops.IMAGES)}
+    meant_elsewhere = {"q", "subst", "at", *(op.name for op in ops.IMAGES), *LATER}
     assert set(BY_NAME) == set(vectors["op_names"].tolist()) | meant_elsewhere
     for name, arity, _ in stored_ops(vectors, 0, 1, 2):
         assert BY_NAME[name].arity == arity
@@ -156,6 +160,68 @@ def test_operators(interpreter, vectors):
             near = np.abs(quotient - np.round(quotient)) <= 1e-6 * np.maximum(1, largest(quotient))
             wrong &= ~near.any(axis=-1, keepdims=True)
         assert not wrong.any(), f"{name}: cases {np.flatnonzero(wrong.any(axis=-1)).tolist()}"
+
+
+def test_later_operators(interpreter):
+    random = np.random.default_rng(7)
+    a, b = random.normal(0, 1.5, (2, 32, 4)).astype(np.float32).astype(float)
+    a[:8, 0] *= 0.03  # where `over` has its soft edge
+    mask = 1 / (1 + np.exp(-np.clip(40 * a[:, :1], -30, 30)))
+    expected = {
+        "iabs": np.abs(a),
+        "igauss": np.exp(-np.minimum(a * a, 30)),
+        "itanh": np.tanh(a),
+        "norm": np.stack([np.linalg.norm(a, axis=1), *np.zeros((3, 32))], axis=1),
+        "over": mask * a + (1 - mask) * b,
+    }
+    assert {*expected, "noise", "clouds", "mirror", "radius"} == set(LATER)
+    for name, wanted in expected.items():
+        operands = (a, b)[: BY_NAME[name].arity]
+        formulas = [applied(name, *map(constant, case)) for case in zip(*operands, strict=True)]
+        np.testing.assert_allclose(interpreter(formulas)[:, 0], wanted, atol=3e-6, err_msg=name)
+
+
+def test_later_leaves(interpreter):
+    x, y, z = np.random.default_rng(8).uniform(-0.7, 0.7, (3, 64)).astype(np.float32).astype(float)
+    mirror, radius = interpreter(["mirror", "radius"], (x, y, z))
+    np.testing.assert_allclose(mirror, np.stack([np.abs(x), y, z, z], 1), atol=1e-6)
+    expected = np.stack([np.hypot(x, y), 0 * x, 0 * x, z], 1)
+    np.testing.assert_allclose(radius, expected, atol=1e-6)
+
+
+def test_clouds_are_noise_of_several_sizes(interpreter):
+    a = np.random.default_rng(9).normal(0, 2, (16, 4)).astype(np.float32).astype(float)
+    (clouds, *octaves) = [
+        interpreter([applied(name, constant(scale * case)) for case in a])[:, 0]
+        for name, scale in (("clouds", 1), ("noise", 1), ("noise", 2), ("noise", 4), ("noise", 8))
+    ]
+    total = sum(octave / 2**n for n, octave in enumerate(octaves))
+    np.testing.assert_allclose(clouds, total, atol=2e-5)
+    assert np.abs(clouds).max() > 1
+
+
+def test_noise_has_random_corners_and_smooth_steps_between(interpreter):
+    """Corners by integers, which are exact."""
+
+    def permuted(n: int) -> int:
+        return (34 * n + 1) * n % 289
+
+    def corner(column: int, row: int) -> list[float]:
+        place = permuted((permuted(column % 289) + row) % 289)
+        return [permuted((place + 57 * n) % 289) / 144 - 1 for n in range(4)]
+
+    places = [(0, 0), (3, -2), (-290, 7), (288, 289), (1000, -1000)]
+    between = [(c + 0.25, r) for c, r in places] + [(c, r + 0.5) for c, r in places]
+    asked = [constant((c / 8, r / 8, 9.0, -4.0)) for c, r in [*places, *between]]
+    values = interpreter([applied("noise", operand) for operand in asked])[:, 0]
+    corners = np.array([corner(*place) for place in places])
+    right = np.array([corner(c + 1, r) for c, r in places])
+    below = np.array([corner(c, r + 1) for c, r in places])
+    step = 0.25**2 * (3 - 2 * 0.25)
+    expected = [*corners, *(corners + step * (right - corners)), *((corners + below) / 2)]
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert np.abs(corners).max() <= 1
+    assert np.std(np.array([corner(c, 5) for c in range(289)])) > 0.5
 
 
 def uncrunch_slope(t: np.ndarray) -> np.ndarray:

@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from test_lineage import ROWS, elite
 
+from evojax_art.artwork.gallery import packed, unpacked
 from evojax_art.cli.main import main
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.toml import config_text
@@ -48,6 +50,22 @@ def test_a_page_has_everything_inside(folder):
     assert len(page_data(folder)["ancestors"]) == 3  # each drawn once
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width > 160
+
+
+def test_only_the_first_are_shown_where_that_is_wanted(folder, tmp_path):
+    assert main(["gallery", str(folder), "--most", "2", "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "worm" in text
+    assert '"caption": "apple"' in text
+    assert text.count('"thumbnail"') == 2
+
+
+def test_noise_takes_few_bytes_and_shapes_stay_sharp():
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert len(packed(noise)) < 25_000
+    shape = np.zeros((256, 256, 3), np.uint8)
+    shape[64:192, 96:160] = 255, 128, 0
+    assert np.abs(unpacked(packed(shape)).astype(float) - shape).mean() < 3
 
 
 def test_its_commands_work(folder, tmp_path, monkeypatch, capsys):
@@ -101,11 +119,10 @@ def test_what_is_no_run_is_refused(change, message, folder, tmp_path, capsys):
 
 
 def test_in_a_browser(folder, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs chromium")
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 700})
         errors: list[str] = []

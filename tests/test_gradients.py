@@ -10,9 +10,10 @@ from flax import nnx
 
 from evojax_art.interpreter.reverse import api as reverse
 from evojax_art.interpreter.reverse.pullback import pullback
-from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, Coordinates, Quaternion
+from evojax_art.language.ops import BY_NAME, CONSTANT, OPS
 from evojax_art.language.photographs import Pyramid, pyramid, sample
 from evojax_art.language.program import encode, free_constants, take
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig

@@ -16,7 +16,7 @@ from evojax_art.interpreter import reference
 from evojax_art.language import ops
 from evojax_art.language import photographs as images
 from evojax_art.language.formula import Expression, Node, check_images, parse
-from evojax_art.language.ops import BY_NAME, IMAGES, Coordinates
+from evojax_art.language.ops import BY_NAME, IMAGES
 from evojax_art.language.photographs import (
     leaf_value,
     pyramid,
@@ -26,6 +26,7 @@ from evojax_art.language.photographs import (
     spacing,
 )
 from evojax_art.language.program import decode, encode, to_expressions
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.render.batch import pixel_coordinates
 from evojax_art.render.large import render_bands, to_bytes
 from evojax_art.render.look import Look, Raster
@@ -327,7 +328,7 @@ def test_growth_draws_pictures_where_there_are_any():
 )
 def test_mutations_draw_pictures(mutate_fn):
     host = jax.tree.map(lambda field: field[0], encode(["( + x y )"], 8))
-    mutate_fn = jax.jit(jax.vmap(partial(mutate_fn, images=1), (0, None)))
+    mutate_fn = jax.jit(jax.vmap(partial(mutate_fn, growth=GrowthConfig(images=1)), (0, None)))
     made = " ".join(decode(mutate_fn(jax.random.split(jax.random.key(0), 200), host)))
     assert "image1" in made
     assert "image2" not in made

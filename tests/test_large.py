@@ -16,7 +16,7 @@ from evojax_art.cli.main import main
 from evojax_art.interpreter import reference
 from evojax_art.language import ops
 from evojax_art.language.formula import parse
-from evojax_art.language.ops import Coordinates
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.render.batch import sample_points
 from evojax_art.render.large import render_bands, to_bytes
 from evojax_art.render.look import Look, Raster

@@ -9,7 +9,7 @@ import skimage.data
 import skimage.restoration
 from skimage.transform import resize
 
-from evojax_art.objective.naturalness import ContrastGate, coarse_contrast
+from evojax_art.objective.naturalness import ContrastGate, Spectrum, coarse_contrast, spectral_slope
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle, total_variation, tv_noise
 from evojax_art.runtime.plan import make_plan
@@ -184,3 +184,23 @@ def test_pictures_of_almost_one_colour_are_out():
     allowed, metrics = ContrastGate(0.1)(Observed(images, {}), jnp.ones(2, bool))
     np.testing.assert_array_equal(allowed, [False, True])
     np.testing.assert_allclose(metrics["contrast"], coarse_contrast(images))
+
+
+def test_slopes_are_those_of_made_spectra():
+    random = np.random.default_rng(0)
+    waves = np.hypot(*np.meshgrid(*[np.fft.fftfreq(128) * 128] * 2))
+    for slope in (0.0, -1.0, -2.0, -3.0):
+        amplitude = np.maximum(waves, 1) ** (slope / 2)
+        phases = np.fft.fft2(random.normal(size=(6, 128, 128)))
+        grey = np.fft.ifft2(phases * amplitude).real
+        grey = 0.5 + 0.1 * grey / grey.std(axis=(1, 2), keepdims=True)
+        pictures = jnp.asarray(np.repeat(grey[..., None], 3, axis=-1), jnp.float32)
+        assert abs(float(np.mean(spectral_slope(pictures))) - slope) < 0.25
+    assert float(spectral_slope(jnp.full((1, 32, 32, 3), 0.3))[0]) == pytest.approx(0, abs=1e-3)
+
+
+def test_an_unnatural_spectrum_costs_its_weight():
+    pictures = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 64, 64, 3)), jnp.float32)
+    fitness, metrics = Spectrum(0.5)(Observed(pictures, {}))
+    np.testing.assert_allclose(fitness, -0.5 * np.abs(metrics["slope"] + 2), rtol=1e-6)
+    assert np.all(fitness < -0.5), "noise is far from natural"

@@ -17,8 +17,9 @@ from jax.sharding import AbstractDevice, AbstractMesh
 from evojax_art.interpreter import reference, xla
 from evojax_art.interpreter.gpu import pallas
 from evojax_art.language.formula import parse
-from evojax_art.language.ops import Coordinates, keep
+from evojax_art.language.ops import keep
 from evojax_art.language.program import encode
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering import packing
 from evojax_art.lowering.tape import NUM_LEAVES, lower, num_registers
 from evojax_art.runtime.plan import make_plan

@@ -10,8 +10,8 @@ import evojax_art as ea
 from evojax_art.interpreter import reference
 from evojax_art.language import ops
 from evojax_art.language.formula import parse
-from evojax_art.language.ops import Coordinates
 from evojax_art.language.program import encode
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.render.batch import render_population, smooth_plus
 from evojax_art.render.large import render_picture, to_bytes
 from evojax_art.render.look import Look, Raster

@@ -12,15 +12,9 @@ from strategies import expressions
 from evojax_art.artwork.formula_files import read_formulas
 from evojax_art.interpreter import reference
 from evojax_art.language.formula import Expression, parse
-from evojax_art.language.ops import (
-    BY_NAME,
-    CONSTANT,
-    OPS,
-    Coordinates,
-    Quaternion,
-    frame_coordinates,
-)
+from evojax_art.language.ops import BY_NAME, CONSTANT, OPS, frame_coordinates
 from evojax_art.language.program import encode, take, to_expressions
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape, lower
 from evojax_art.lowering.values import UNWRAPPED, read_nodes, subtree_hashes
 from evojax_art.search.variation import GrowthConfig, grow

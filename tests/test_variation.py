@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from evojax_art.language.formula import Expression, Node, parse, subexpressions
 from evojax_art.language.ops import BY_NAME, OPS
-from evojax_art.language.program import ARITY, Program, encode, is_valid, take, to_expressions
+from evojax_art.language.program import (
+    ARITY,
+    Program,
+    decode,
+    encode,
+    is_valid,
+    take,
+    to_expressions,
+)
 from evojax_art.runtime.errors import InputError
 from evojax_art.search import variation
 from evojax_art.search.variation import GrowthConfig, VariationConfig
@@ -37,7 +45,7 @@ def families(capacity: int):
         host, donor = take(both, 0), take(both, 1)
         return {
             "host": host,
-            "biased": variation.mutate_point(keys[4], host, 0.5),
+            "biased": variation.mutate_point(keys[4], host, subst_bias=0.5),
             "child": variation.vary(keys[5], host, donor, config, growth),
         }
 
@@ -361,3 +369,22 @@ def test_vary_chooses_by_weight(monkeypatch):
 
 def test_arities_are_those_of_the_table():
     assert ARITY.tolist() == [op.arity for op in OPS]
+
+
+def test_operators_are_left_out_and_added():
+    growth = GrowthConfig(leave_out=("isin", "subst"), add=("noise", "over"))
+    keys = jax.random.split(jax.random.key(3), 400)
+    grown = " ".join(decode(jax.jit(jax.vmap(lambda key: variation.grow(key, 32, growth)))(keys)))
+    made = " ".join(map(str, children(partial(variation.mutate_point, growth=growth), HOST)))
+    for text in (grown, made):
+        assert "noise" in text
+        assert "over" in text
+        assert "igauss" not in text
+    assert "isin" not in grown
+    assert "subst" not in grown
+    with pytest.raises(InputError, match=r"growth\.leave_out 'isine'.*isin"):
+        GrowthConfig(leave_out=("isine",))
+    with pytest.raises(InputError, match=r"growth\.add 'exp'"):
+        GrowthConfig(add=("exp",))
+    with pytest.raises(InputError, match=r"keep an operator of 2 operands"):
+        GrowthConfig(leave_out=tuple(op.name for op in OPS if op.sampled and op.arity == 2))

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+_QUALITIES = (75, 45, 20, 5)
+_BYTES_PER_PIXEL = 0.05  # of a picture, where so little is enough
 ORDERS = (
     ("agreed", "most agreed on"),
     ("name", "by name"),
@@ -40,8 +42,8 @@ class Exhibit:
         length: nodes.
         generation: that found it.
         id: in its run.
-        thumbnail: small picture.
-        large: large picture.
+        thumbnail: small picture, of `packed`.
+        large: large picture, likewise.
         ancestors: the chain of hosts: number of a small picture in the page's list, and a caption.
         commands: what to do with it: a label and a command line each.
     """
@@ -54,21 +56,19 @@ class Exhibit:
     length: int
     generation: int
     id: str
-    thumbnail: UInt8[np.ndarray, "_ _ 3"]
-    large: UInt8[np.ndarray, "_ _ 3"]
+    thumbnail: bytes
+    large: bytes
     ancestors: Sequence[tuple[int, str]] = ()
     commands: Sequence[tuple[str, str]] = ()
 
 
-def gallery_page(
-    title: str, exhibits: Sequence[Exhibit], ancestors: Sequence[UInt8[np.ndarray, "_ _ 3"]]
-) -> str:
+def gallery_page(title: str, exhibits: Sequence[Exhibit], ancestors: Sequence[bytes]) -> str:
     """The page.
 
     Args:
         title: of it.
         exhibits: in the order that is shown at first.
-        ancestors: small pictures that their lineages name.
+        ancestors: small pictures that their lineages name, of `packed`.
     """
     import jinja2  # here, because it takes a while and most commands do without
 
@@ -76,7 +76,7 @@ def gallery_page(
     text = resources.files("evojax_art.artwork").joinpath("gallery.html.j2").read_text("utf-8")
     data = {
         "entries": [_entry(place, exhibit) for place, exhibit in enumerate(exhibits)],
-        "ancestors": [_webp(picture, 60) for picture in ancestors],
+        "ancestors": [_text(picture) for picture in ancestors],
     }
     return environment.from_string(text).render(title=title, orders=ORDERS, data=data)
 
@@ -96,14 +96,30 @@ def _entry(place: int, exhibit: Exhibit) -> dict[str, Any]:
         "generation": exhibit.generation,
         "id": exhibit.id,
         "haystack": f"{exhibit.name} {exhibit.formula} {exhibit.id}".lower(),
-        "thumbnail": _webp(exhibit.thumbnail, 70),
-        "large": _webp(exhibit.large, 50),
+        "thumbnail": _text(exhibit.thumbnail),
+        "large": _text(exhibit.large),
         "ancestors": exhibit.ancestors,
         "commands": exhibit.commands,
     }
 
 
-def _webp(picture: UInt8[np.ndarray, "_ _ 3"], quality: int) -> str:
+def _text(picture: bytes) -> str:
+    return base64.b64encode(picture).decode("ascii")
+
+
+def packed(picture: UInt8[np.ndarray, "_ _ 3"]) -> bytes:
+    """As WebP in few bytes a pixel: pictures of noise, which would take most, lose most of it."""
+    enough = _BYTES_PER_PIXEL * picture.shape[0] * picture.shape[1]
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="WEBP", quality=quality, method=3)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    for quality in _QUALITIES:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, format="WEBP", quality=quality, method=2)
+        if file.tell() <= enough:
+            break
+    return file.getvalue()
+
+
+def unpacked(picture: bytes) -> UInt8[np.ndarray, "_ _ 3"]:
+    """What `packed` packed, but for what that lost."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return np.asarray(image.convert("RGB"))

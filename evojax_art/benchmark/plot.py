@@ -1,16 +1,15 @@
 """One figure of a benchmark: rows as bars, a generation's shares, sweeps as lines."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from evojax_art.artwork.plotting import FAINT, INK, STYLE
 from evojax_art.benchmark.parts import GENERATION, LOWERING, RENDERING
 from evojax_art.benchmark.report import Results, short, title
 from evojax_art.benchmark.sweeps import Sweep
-from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import written_whole
 
-_INK, _FAINT, _PALE = "#22272e", "#8b949e", "#d5dee8"
+_PALE = "#d5dee8"
 _COLOURS = {RENDERING: "#1f6f8b", GENERATION: "#c8553d"}
 _OTHER = "#5b7f95"
 _LIMITS = {LOWERING: 0.05, RENDERING: 0.25}  # of a generation: beyond it they are in the way
@@ -19,33 +18,6 @@ _AXIS_LABELS = {
     "size": "pixels along a side",
     "length": "nodes of each formula",
 }
-_STYLE: Any = {
-    "font.size": 9.5,
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "grid.color": "#e6ebf0",
-}
-
-
-def check_matplotlib() -> None:
-    """Finds out before long work whether `write_plot` can draw.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise InputError("a plot needs matplotlib: pip install 'evojax-art[plot]'")
 
 
 def write_plot(path: Path, results: Results) -> None:
@@ -63,14 +35,14 @@ def write_plot(path: Path, results: Results) -> None:
         axis: [sweep for sweep in results.sweeps if sweep.axis == axis]
         for axis in dict.fromkeys(sweep.axis for sweep in results.sweeps if sweep.points)
     }
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         num_bands = bool(results.rows) + bool(axes_of)
         figure = Figure(figsize=(12.5, 0.6 + 4.1 * num_bands), dpi=140, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.07)  # pyright: ignore
         first, second = title(results).splitlines()
         figure.suptitle(first, x=0.012, ha="left", fontsize=13, fontweight="bold")
         bands = list(figure.subfigures(num_bands, 1, squeeze=False)[:, 0])
-        bands[0].suptitle(second, x=0.012, ha="left", fontsize=9.5, color=_FAINT)
+        bands[0].suptitle(second, x=0.012, ha="left", fontsize=9.5, color=FAINT)
         if results.rows:
             rates, shares = bands.pop(0).subplots(1, 2, width_ratios=(3, 2))
             _draw_rates(rates, results)
@@ -106,7 +78,7 @@ def _draw_rates(axes: Any, results: Results) -> None:
             textcoords="offset points",
             va="center",
             ha="right" if inside else "left",
-            color="white" if inside else _INK,
+            color="white" if inside else INK,
             fontsize=8.5,
         )
     axes.set_xscale("log")
@@ -134,12 +106,12 @@ def _draw_shares(axes: Any, results: Results) -> None:
             textcoords="offset points",
             va="center",
             fontsize=8.5,
-            color=_COLOURS[GENERATION] if over else _INK,
+            color=_COLOURS[GENERATION] if over else INK,
             fontweight="bold" if over else "normal",
         )
         if part in _LIMITS:
             height = list(shares).index(part)
-            axes.plot([100 * limit] * 2, [height - 0.42, height + 0.42], color=_INK, linewidth=1.6)
+            axes.plot([100 * limit] * 2, [height - 0.42, height + 0.42], color=INK, linewidth=1.6)
     axes.set_xlim(0, max(100.0, 115 * max(shares.values(), default=0.0)))
 
 
@@ -164,7 +136,7 @@ def _draw_sweeps(axes: Any, sweeps: list[Sweep]) -> None:
         axes.plot([], [], color=colour, marker="o", markersize=5, linewidth=2, label=label)
         if all(memory):
             memory_axes.plot(values, memory, color=colour, linewidth=1, linestyle=":")
-    axes.plot([], [], color=_FAINT, linewidth=1, linestyle=":", label="memory, MB (right)")
+    axes.plot([], [], color=FAINT, linewidth=1, linestyle=":", label="memory, MB (right)")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({point.value for sweep in sweeps for point in sweep.points})

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from evojax_art.artwork.formula_files import read_formulas
+from evojax_art.artwork.plotting import check_matplotlib
 from evojax_art.benchmark import plot, report
 from evojax_art.benchmark.floors import measure_floors
 from evojax_art.benchmark.machine import describe_machine, file_stem
@@ -248,7 +249,7 @@ def _places(config: BenchmarkConfig, machine: dict[str, Any]) -> tuple[list[Path
     if config.plot and config.plot.suffix.lower() != ".png":
         raise InputError(f"plot {config.plot}: the name must end in .png")
     if config.plot or config.keep:
-        plot.check_matplotlib()
+        check_matplotlib()
     for path in (*json_paths, *plot_paths):
         check_writable(path)
     if config.keep:

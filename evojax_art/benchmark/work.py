@@ -17,16 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from evojax_art.benchmark.measure import Work
-from evojax_art.language.ops import (
-    OPS,
-    SUBST,
-    Coordinates,
-    Op,
-    Quaternion,
-    crunch,
-    frame_coordinates,
-)
+from evojax_art.language.ops import OPS, SUBST, Op, crunch, frame_coordinates
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.objective.tv import GATE_WEIGHT, denoise_tv_chambolle
 
 _TILE = 256

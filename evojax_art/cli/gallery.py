@@ -1,12 +1,13 @@
 """`evojax-art gallery`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 
-from evojax_art.artwork.gallery import gallery_page
+from evojax_art.artwork.gallery import Exhibit, gallery_page, unpacked
 from evojax_art.artwork.sheets import contact_sheet
 from evojax_art.cli.flags import parse_flags
 from evojax_art.runs.exhibits import exhibition
@@ -27,6 +28,8 @@ class GalleryCommand:
         inputs: folders of `evojax-art illuminate` and `evojax-art evolve`.
         out: the page; by default gallery.html in the first folder.
         title: of the page; by default the folders' names.
+        most: pictures of each run, those that its networks agree on most, or the latest records;
+            0: all.
         sheet: a PNG of the first pictures side by side, besides.
         sheet_pictures: how many, at most.
     """
@@ -34,10 +37,13 @@ class GalleryCommand:
     inputs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
     out: Path | None = None
     title: str = ""
+    most: int = 0
     sheet: Path | None = None
     sheet_pictures: int = 60
 
     def __post_init__(self):
+        if self.most < 0:
+            raise InputError(f"--most must be 0 or more, got {self.most}")
         if not 1 <= self.sheet_pictures <= 1000:
             raise InputError(f"--sheet-pictures must be 1 to 1000, got {self.sheet_pictures}")
 
@@ -56,15 +62,33 @@ def gallery(flags: list[str]) -> None:
         if path:
             check_writable(path)
     keep_compiled()
-    console = Console(stderr=True, highlight=False)
-    with StatusLine(console, "drawing ...") as status:
-        shown = exhibition(folders, status.show)
     title = command.title or ", ".join(folder.resolve().name for folder in folders)
-    write_text(out, gallery_page(title, shown.exhibits, shown.ancestors))
+    exhibits = write_gallery(folders, out, title, command.most)
     if command.sheet:
-        chosen = shown.exhibits[: command.sheet_pictures]
+        chosen = exhibits[: command.sheet_pictures]
         captions = [exhibit.name.split(",")[0] for exhibit in chosen]
-        sheet = contact_sheet([exhibit.large for exhibit in chosen], captions, cell=_CELL)
+        sheet = contact_sheet([unpacked(exhibit.large) for exhibit in chosen], captions, cell=_CELL)
         with written_whole(command.sheet) as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
-    print(f"{len(shown.exhibits)} pictures: {out}")
+    print(f"{len(exhibits)} pictures: {out}")
+
+
+def write_gallery(
+    folders: Sequence[Path], out: Path, title: str, most: int = 0
+) -> Sequence[Exhibit]:
+    """Draws what runs bred into a page, and says how far it is.
+
+    Args:
+        folders: of the runs.
+        out: the page.
+        title: of it.
+        most: pictures of each run; 0 for all.
+
+    Raises:
+        InputError: a folder that is no run.
+    """
+    console = Console(stderr=True, highlight=False)
+    with StatusLine(console, "drawing ...") as status:
+        shown = exhibition(folders, status.show, most or None)
+    write_text(out, gallery_page(title, shown.exhibits, shown.ancestors))
+    return shown.exhibits

@@ -8,9 +8,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from evojax_art.interpreter.implementations import ON_CHIP_TILE
-from evojax_art.language.ops import Coordinates, Keep
+from evojax_art.language.ops import Keep
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.tape import Tape, lower, num_registers
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import Plan, current_plan, implementation_of

@@ -9,15 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evojax_art.language.ops import (
-    CONSTANT,
-    FRAMING,
-    OPS,
-    Coordinates,
-    Op,
-    Quaternion,
-    frame_coordinates,
-)
+from evojax_art.language.ops import CONSTANT, FRAMING, OPS, Op, frame_coordinates
+from evojax_art.language.quaternions import Coordinates, Quaternion
 
 EXECUTED = tuple(op for op in OPS if not op.structural or op.opcode in (CONSTANT, *FRAMING))
 """Ops of which a program's nodes are executed, where each node has a value (`INSTRUCTIONS` are

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from evojax_art.language.formula import Expression
-from evojax_art.language.ops import AT, FRAMING, Coordinates, Quaternion, frame_coordinates
+from evojax_art.language.ops import AT, FRAMING, frame_coordinates
 from evojax_art.language.photographs import Pyramid, leaf_value
+from evojax_art.language.quaternions import Coordinates, Quaternion
 
 
 class _Place(NamedTuple):

@@ -18,17 +18,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from evojax_art.interpreter.instruction import Operands, value_of
-from evojax_art.language.ops import (
-    CONSTANT,
-    INSTRUCTIONS,
-    OPS,
-    Coordinates,
-    Keep,
-    Op,
-    Quaternion,
-    keep,
-)
+from evojax_art.language.ops import CONSTANT, INSTRUCTIONS, OPS, Keep, Op, keep
 from evojax_art.language.photographs import Pyramid, leaf_value
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
 from evojax_art.lowering.values import UNWRAPPED
 from evojax_art.runtime.plan import Plan

@@ -4,45 +4,22 @@ Parser, random growth, encoder, interpreters, tests and the README's table all d
 A row's position is its opcode, and opcodes are part of the program format (`program.py`): append
 rows, never reorder or remove them.
 
-An op's function works on `Quaternion`s, whose four components are arrays of one shape, and takes
-the array namespace `xp` first (`numpy` for the float64 reference, `jax.numpy` for the device), so
-that one definition serves every interpreter. Components stay separate arrays because a stacked
-last axis makes XLA recompute products once per component. A namespace may offer
-`where_due(due, fn, value)`, which must equal `fn(value)` but may skip the work where no point of
-`due` is true.
-
-The language is John Mount's genetic art of 1995. Overflow follows IEEE arithmetic; what a
-non-finite value looks like is decided once, in `crunch`.
+The language is John Mount's genetic art of 1995. What the operators compute is in `quaternions`;
+what a value that is not finite looks like is decided once, in `crunch`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
+
+from evojax_art.language import quaternions as q
+from evojax_art.language.quaternions import Array, Coordinates, Quaternion
 
 Crunch = Literal["sigmoid", "1995"]
 Keep = Literal["raw", "sigmoid", "1995"]
 KEPT: tuple[Keep, ...] = get_args(Keep)
-Array = Any  # a NumPy or JAX array: the functions below serve both
-TINY_NORM = 1e-9  # at or below this squared norm a quaternion has no inverse and no direction
 GOLDEN = 1.61803398875
 NUM_IMAGES = 4  # pictures that a formula can read
-
-
-class Quaternion(NamedTuple):
-    """A field of quaternions e + i I + j J + k K; the components share one shape."""
-
-    e: Array
-    i: Array
-    j: Array
-    k: Array
-
-
-class Coordinates(NamedTuple):
-    """Where a leaf is evaluated: three arrays of one shape."""
-
-    x: Array
-    y: Array
-    z: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +33,8 @@ class Op:
         fn: `(xp, *operands) -> Quaternion`. For a leaf the operand is the `Coordinates`.
         summary: what it computes, for the README.
         reads_coordinates: whether a leaf depends on where it is evaluated.
-        sampled: whether random growth and point mutation may choose it.
+        sampled: whether random growth and point mutation choose it: those that did in 2015.
+        is_later: whether they may where somebody asks for it: what neither 1995 nor 2015 had.
         structural: whether interpreters give it its meaning, not `fn`: `padding`, `q`, and those
             of `FRAMING`.
         image: for a leaf that reads a picture, its slot among the pictures of a render; `fn` is
@@ -70,13 +48,9 @@ class Op:
     summary: str
     reads_coordinates: bool = False
     sampled: bool = True
+    is_later: bool = False
     structural: bool = False
     image: int | None = None
-
-
-def norm_squared(a: Quaternion) -> Array:
-    """N(a), the sum of the squared components."""
-    return a.e * a.e + a.i * a.i + a.j * a.j + a.k * a.k
 
 
 def frame_coordinates(xp, frame: Quaternion, unwrapped: Array = None) -> Coordinates:
@@ -152,6 +126,12 @@ def _std(xp, at: Coordinates) -> Quaternion:
     return Quaternion(xp.zeros_like(at.x), *colours)
 
 
+def _radius(xp, at: Coordinates) -> Quaternion:
+    zero = xp.zeros_like(at.x)
+    length = q.length_of(xp, Quaternion(at.x, at.y, zero, zero)).e
+    return Quaternion(length, zero, zero, at.z)
+
+
 def _each(function):
     """An op that works on each of the four components on its own."""
 
@@ -159,112 +139,6 @@ def _each(function):
         return Quaternion(*(function(xp, *t) for t in zip(*operands, strict=True)))
 
     return op
-
-
-def _multiply(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    del xp
-    return Quaternion(
-        a.e * b.e - a.i * b.i - a.j * b.j - a.k * b.k,
-        a.e * b.i + a.i * b.e + a.j * b.k - a.k * b.j,
-        a.e * b.j - a.i * b.k + a.j * b.e + a.k * b.i,
-        a.e * b.k + a.i * b.j - a.j * b.i + a.k * b.e,
-    )
-
-
-def _scale(a: Quaternion, factor: Array) -> Quaternion:
-    return Quaternion(*(t * factor for t in a))
-
-
-def _conjugate(xp, a: Quaternion) -> Quaternion:
-    del xp
-    return Quaternion(a.e, -a.i, -a.j, -a.k)
-
-
-def _invert(xp, a: Quaternion) -> Quaternion:
-    norm = norm_squared(a)
-    usable = norm > TINY_NORM
-    safe = xp.where(usable, norm, xp.ones_like(norm))
-    return _scale(_conjugate(xp, a), xp.where(usable, 1 / safe, xp.zeros_like(norm)))
-
-
-def _divide(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    return _multiply(xp, a, _invert(xp, b))
-
-
-def _mod(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    quotient = Quaternion(*map(xp.floor, _divide(xp, a, b)))
-    return Quaternion(*(t - s for t, s in zip(a, _multiply(xp, quotient, b), strict=True)))
-
-
-def _a1(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    return _multiply(xp, a, _multiply(xp, b, _invert(xp, a)))
-
-
-def _a2(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    return _a1(xp, a, _conjugate(xp, b))
-
-
-def _normalize(xp, a: Quaternion) -> Quaternion:
-    norm = norm_squared(a)
-    usable = norm > TINY_NORM
-    safe = xp.where(usable, norm, xp.ones_like(norm))
-    return _scale(a, xp.where(usable, 1 / xp.sqrt(safe), xp.zeros_like(norm)))
-
-
-def _normalize_positive(xp, a: Quaternion) -> Quaternion:
-    leading = xp.where(a.e != 0, a.e, xp.where(a.i != 0, a.i, xp.where(a.j != 0, a.j, a.k)))
-    sign = xp.where(leading < 0, -xp.ones_like(leading), xp.ones_like(leading))
-    return _scale(_normalize(xp, a), sign)
-
-
-def _orth1(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    direction = _normalize(xp, a)
-    return _multiply(xp, direction, _multiply(xp, b, _conjugate(xp, direction)))
-
-
-def _orth2(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    return Quaternion(*(-t for t in _orth1(xp, a, b)))
-
-
-_INVERSE_FACTORIALS = tuple(
-    1 / f for f in (362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0)
-)  # 1/9! down to 1/0!
-
-
-def _divide_by_tens(xp, a: Quaternion) -> Quaternion:
-    """Divides by ten, point by point, while N(a) >= 900; infinities stay what they are.
-
-    The original loops. Here every point takes the same few steps: a division by 10**n is due where
-    n - 1 of them would still leave N >= 900, and steps of halving size make up any count. Points
-    whose N overflows take whole strides first.
-    """
-    double = a.e.dtype.itemsize == 8
-    stride = 128 if double else 16
-    for _ in range(2):
-        overflows = norm_squared(a) >= (1e300 if double else 1e36)
-        a = _scale(a, xp.where(overflows, xp.full_like(a.e, 10.0**-stride), xp.ones_like(a.e)))
-    norm, factor = norm_squared(a), xp.ones_like(a.e)
-    while stride:
-        due = norm >= 900 * 100.0 ** (stride - 1)
-        factor = xp.where(due, factor * 10.0**-stride, factor)
-        norm = xp.where(due, norm * 100.0**-stride, norm)
-        stride //= 2
-    return _scale(a, factor)
-
-
-def _exp(xp, a: Quaternion) -> Quaternion:
-    """The power series up to a**9 / 9!, by Horner's rule.
-
-    Powers of a = e + v stay in the plane of 1 and v, and v * v = -|v|**2, so a pair of reals
-    (p + q v) carries the sum.
-    """
-    where_due = getattr(xp, "where_due", lambda due, fn, value: fn(value))
-    a = where_due(norm_squared(a) >= 900, lambda value: _divide_by_tens(xp, value), a)
-    minus_v2 = -(a.i * a.i + a.j * a.j + a.k * a.k)
-    p, q = xp.full_like(a.e, _INVERSE_FACTORIALS[0]), xp.zeros_like(a.e)
-    for coefficient in _INVERSE_FACTORIALS[1:]:
-        p, q = p * a.e + q * minus_v2 + coefficient, p + q * a.e
-    return Quaternion(p, q * a.i, q * a.j, q * a.k)
 
 
 def _structural(xp, *operands) -> Quaternion:
@@ -300,15 +174,17 @@ def _table() -> tuple[Op, ...]:
     )
     coordinate_leaf("std", _std, "(0, U((x+1)/2), U((y+1)/2), U((z+1)/2)), U the inverse sigmoid")
 
-    row("inv", 1, _invert, "conj(a) / N(a); 0 where N(a) <= 1e-9")
-    row("conj", 1, _conjugate, "(e, -i, -j, -k)")
-    row("exp", 1, _exp, "power series up to a^9/9!, after dividing by 10 while N(a) >= 900")
+    row("inv", 1, q.invert, "conj(a) / N(a); 0 where N(a) <= 1e-9")
+    row("conj", 1, q.conjugate, "(e, -i, -j, -k)")
+    row(
+        "exp", 1, q.exponential, "power series up to a^9/9!, after dividing by 10 while N(a) >= 900"
+    )
     row("floor", 1, _each(lambda xp, t: xp.floor(t)), "each component rounded down")
-    row("normalize", 1, _normalize, "a / sqrt(N(a)); 0 where N(a) <= 1e-9")
+    row("normalize", 1, q.normalize, "a / sqrt(N(a)); 0 where N(a) <= 1e-9")
     row(
         "normp",
         1,
-        _normalize_positive,
+        q.normalize_positive,
         "`normalize`, negated where its first non-zero component is negative",
     )
     row("isin", 1, _each(lambda xp, t: xp.sin(t)), "sine of each component")
@@ -329,13 +205,13 @@ def _table() -> tuple[Op, ...]:
 
     row("+", 2, _each(lambda xp, s, t: s + t), "a + b")
     row("-", 2, _each(lambda xp, s, t: s - t), "a - b")
-    row("*", 2, _multiply, "Hamilton product (i j = k)")
-    row("/", 2, _divide, "a * inv(b)")
-    row("A1", 2, _a1, "a * (b * inv(a))")
-    row("A2", 2, _a2, "a * (conj(b) * inv(a))")
-    row("mod", 2, _mod, "a - floor(a / b) * b")
-    row("orth1", 2, _orth1, "n * (b * conj(n)), n = normalize(a)")
-    row("orth2", 2, _orth2, "-orth1(a, b)")
+    row("*", 2, q.multiply, "Hamilton product (i j = k)")
+    row("/", 2, q.divide, "a * inv(b)")
+    row("A1", 2, q.conjugation, "a * (b * inv(a))")
+    row("A2", 2, q.conjugation2, "a * (conj(b) * inv(a))")
+    row("mod", 2, q.modulo, "a - floor(a / b) * b")
+    row("orth1", 2, q.orth1, "n * (b * conj(n)), n = normalize(a)")
+    row("orth2", 2, q.orth2, "-orth1(a, b)")
     row("imin", 2, _each(lambda xp, s, t: xp.minimum(s, t)), "the smaller, by component")
     row("imax", 2, _each(lambda xp, s, t: xp.maximum(s, t)), "the larger, by component")
     row(
@@ -360,6 +236,30 @@ def _table() -> tuple[Op, ...]:
         sampled=False,
         structural=True,
     )
+
+    later = {"sampled": False, "is_later": True}
+    # Not of 1995: shapes, shadings and grounds as pictures of things have them.
+    row("iabs", 1, _each(q.absolute), "|t| of each component t", **later)
+    row("igauss", 1, _each(q.gaussian), "e^(-t^2) of each component t", **later)
+    row("itanh", 1, _each(q.hyperbolic_tangent), "tanh(t) of each component t", **later)
+    row("norm", 1, q.length_of, "(sqrt(N(a)), 0, 0, 0)", **later)
+    row("noise", 1, q.noise, "four smooth random functions of (8 e, 8 i) in [-1, 1]", **later)
+    row("clouds", 1, q.clouds, "noise(a) + noise(2 a)/2 + noise(4 a)/4 + noise(8 a)/8", **later)
+    row(
+        "over",
+        2,
+        q.over,
+        "a where e of a is above 0, else b, with a soft edge: m a + (1 - m) b, "
+        "m = 1/(1 + exp(-40 e))",
+        **later,
+    )
+    coordinate_leaf(
+        "mirror",
+        lambda xp, at: Quaternion(q.absolute(xp, at.x), at.y, at.z, at.z),
+        "(|x|, y, z, z)",
+        **later,
+    )
+    coordinate_leaf("radius", _radius, "(sqrt(x^2 + y^2), 0, 0, z)", **later)
     return tuple(rows)
 
 

@@ -40,7 +40,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image, ImageOps
 
-from evojax_art.language.ops import Coordinates, Op, Quaternion, uncrunch
+from evojax_art.language.ops import Op, uncrunch
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.runtime.errors import InputError
 
 AnyArray = Any  # of NumPy, of JAX, or to be written by native code

@@ -25,7 +25,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.language.formula import Expression, Node, constant_node, ops_with, parse
-from evojax_art.language.ops import CONSTANT, OPS, PADDING, Coordinates
+from evojax_art.language.ops import CONSTANT, OPS, PADDING
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.runtime.errors import InputError
 
 T = TypeVar("T")

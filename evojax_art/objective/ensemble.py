@@ -88,7 +88,7 @@ class Ensemble:
             As `measure`. Opinions of judges that did not see a picture are NaN.
         """
         count, views = observed.images.shape[0], observed.num_views
-        group = (observed.plan or current_plan(observed.images)).judged_group(count)
+        plan = observed.plan or current_plan(observed.images)
 
         def unseen(looks: int) -> Measure:  # until somebody is asked
             certain = jnp.full((looks, *plain.value.shape[1:]), jnp.inf)
@@ -107,6 +107,7 @@ class Ensemble:
 
             matters = self._joined(seen).value >= least
             matters = jnp.any(matters.reshape(count, -1), axis=1)
+            group = plan.judged_group(count, observed.net(judge.name).size)
             found = where_needed(look, matters, group, nothing, axis=1)
             seen[number] = _together(plain, found) if only_views else found
         return self._joined(seen)

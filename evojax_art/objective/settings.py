@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from evojax_art.objective.evaluation import Objective
-from evojax_art.objective.naturalness import ContrastGate, NoiseGate, TotalVariation
+from evojax_art.objective.naturalness import ContrastGate, NoiseGate, Spectrum, TotalVariation
 from evojax_art.objective.nearness import Nearness
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.terms import Target, TargetTerm
@@ -28,6 +28,8 @@ class ObjectiveConfig:
             are on a logarithmic scale then); "probability" is the plain score, as in 2015.
         class_weight: factor of the scaled score, a layer's as well.
         tv_weight: factor of the total variation, subtracted.
+        spectrum_weight: factor of how far the slope of the spectrum is from a photograph's,
+            subtracted; see `naturalness`. With 0 it is not measured.
         near: factor of the distance to the photograph that was started from, subtracted: how far
             colours are apart once both are reduced to 8x8 pixels, 1 for a picture that is all of
             the photograph's mean colour. Without a photograph it does nothing.
@@ -42,13 +44,14 @@ class ObjectiveConfig:
     scale: Literal["log_odds", "probability"] = "log_odds"
     class_weight: float = 1.0
     tv_weight: float = 0.0
+    spectrum_weight: float = 0.0
     near: float = 4.0
     noise_gate: float = 0.0
     contrast_gate: float = 0.0
     short_cut: bool = True
 
     def __post_init__(self):
-        for name in ("class_weight", "tv_weight"):
+        for name in ("class_weight", "tv_weight", "spectrum_weight"):
             if not math.isfinite(getattr(self, name)):
                 raise InputError(f"objective.{name} must be finite, got {getattr(self, name)}")
         for name in ("near", "noise_gate", "contrast_gate"):
@@ -68,7 +71,11 @@ def build_objective(
         main: the niche that is the target.
     """
     wanted = TargetTerm(niches or target, config.class_weight, config.scale)
-    natural = (TotalVariation(config.tv_weight), Nearness(config.near))
+    natural = (
+        TotalVariation(config.tv_weight),
+        Nearness(config.near),
+        *((Spectrum(config.spectrum_weight),) if config.spectrum_weight else ()),
+    )
     return Objective(
         terms=natural if niches else (wanted, *natural),
         niches=wanted if niches else None,

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from evojax_art.language.ops import CONSTANT, Coordinates
+from evojax_art.language.ops import CONSTANT
 from evojax_art.language.program import Program, select, take
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.refine.drawing import draw, moved, raster_points

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from evojax_art.interpreter.reverse import api as reverse
-from evojax_art.language.ops import Coordinates, crunch
+from evojax_art.language.ops import crunch
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.render.batch import pixel_coordinates, smooth_plus
 from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.plan import Plan

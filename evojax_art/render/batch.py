@@ -19,9 +19,10 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from evojax_art.interpreter import reference
 from evojax_art.interpreter.api import interpret, tile_size
-from evojax_art.language.ops import Coordinates, Crunch, Keep
+from evojax_art.language.ops import Crunch, Keep
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program, to_expressions
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.tape import LANES, Tape
 from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.errors import InputError

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from evojax_art.language.formula import Expression
-from evojax_art.language.ops import FRAMING, Coordinates, Op
+from evojax_art.language.ops import FRAMING, Op
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.render.look import Raster
 from evojax_art.runtime.errors import InputError
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from evojax_art.artwork.beside import bound_with
-from evojax_art.artwork.gallery import Exhibit
+from evojax_art.artwork.gallery import Exhibit, packed
 from evojax_art.artwork.provenance import read_provenance
 from evojax_art.artwork.sheets import spread, thumbnail
 from evojax_art.language.bindings import Bound
@@ -27,7 +27,7 @@ from evojax_art.runtime.errors import InputError
 
 _LARGE = Raster(height=512, width=512, samples=2)
 _SMALL, _TINY = 192, 72  # pixels, of thumbnails and of ancestors
-_MOST_ANCESTORS = 12
+_MOST_ANCESTORS = 10
 _NOISE_SIZE = 224
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -38,37 +38,40 @@ class Exhibition:
 
     Attributes:
         exhibits: pictures, in the order that is shown at first.
-        ancestors: small pictures of theirs.
+        ancestors: small pictures of theirs, of `packed`.
     """
 
     exhibits: Sequence[Exhibit]
-    ancestors: Sequence[Picture]
+    ancestors: Sequence[bytes]
 
 
-def exhibition(folders: Sequence[Path], tell_fn: Callable[[str], None]) -> Exhibition:
+def exhibition(
+    folders: Sequence[Path], tell_fn: Callable[[str], None], most: int | None = None
+) -> Exhibition:
     """Reads runs and draws what they bred.
 
     Args:
         folders: of illuminations and evolutions.
         tell_fn: is told how far it is.
+        most: of each run, the first of the order.
 
     Raises:
         InputError: a folder that is no run, or a file in it that is damaged.
     """
     exhibits: list[Exhibit] = []
-    ancestors: list[Picture] = []
+    ancestors: list[bytes] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder of a run")
         if (folder / "records").is_dir():
-            exhibits += _records(folder, tell_fn)
+            exhibits += _records(folder, tell_fn, most)
         else:
-            exhibits += _elites(folder, ancestors, tell_fn)
+            exhibits += _elites(folder, ancestors, tell_fn, most)
     return Exhibition(exhibits, ancestors)
 
 
 def _elites(
-    folder: Path, ancestors: list[Picture], tell_fn: Callable[[str], None]
+    folder: Path, ancestors: list[bytes], tell_fn: Callable[[str], None], most: int | None
 ) -> list[Exhibit]:
     """Those that networks agree on most first, repetitions of a formula last."""
     elites = sorted(read_elites(folder), key=lambda elite: -elite.agreement)
@@ -76,7 +79,7 @@ def _elites(
     for elite in elites:
         (repeated if elite.formula in seen else ordered).append(elite)
         seen.add(elite.formula)
-    ordered += repeated
+    ordered = [*ordered, *repeated][:most]
     kin = read_lineage(folder) if (folder / "lineage.jsonl").exists() else {}
     config = read_config(folder / "config.toml", IlluminateConfig)
     look = config.raster.look
@@ -93,7 +96,7 @@ def _elites(
             if one.id not in drawn:
                 drawn[one.id] = len(ancestors)
                 raster = Raster(height=_TINY, width=_TINY, samples=2)
-                ancestors.append(_draw(_parsed(one.formula, folder), look, raster))
+                ancestors.append(packed(_draw(_parsed(one.formula, folder), look, raster)))
             found.append((drawn[one.id], names.get(of[n], "?")))
         return found
 
@@ -113,8 +116,8 @@ def _elites(
                 length=elite.length,
                 generation=elite.generation,
                 id=elite.id,
-                thumbnail=thumbnail(large, _SMALL),
-                large=large,
+                thumbnail=packed(thumbnail(large, _SMALL)),
+                large=packed(large),
                 ancestors=strip(elite),
                 commands=_commands(elite.formula, f"--target {elite.class_}", config.net),
             )
@@ -123,9 +126,9 @@ def _elites(
     return exhibits
 
 
-def _records(folder: Path, tell_fn: Callable[[str], None]) -> list[Exhibit]:
+def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> list[Exhibit]:
     """The last record first."""
-    paths = sorted((folder / "records").glob("*.png"), reverse=True)
+    paths = sorted((folder / "records").glob("*.png"), reverse=True)[:most]
     if not paths:
         raise InputError(f"{folder} has no records yet; wait, or end the run")
     exhibits = []
@@ -151,8 +154,8 @@ def _records(folder: Path, tell_fn: Callable[[str], None]) -> list[Exhibit]:
                 length=len(expression),
                 generation=told.generation or 0,
                 id=told.id,
-                thumbnail=thumbnail(large, _SMALL),
-                large=large,
+                thumbnail=packed(thumbnail(large, _SMALL)),
+                large=packed(large),
                 commands=_commands(
                     told.formula,
                     f"--target {shlex.join(told.target)}" if told.target else "",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from PIL import Image
 from rich.console import Console
 
+from evojax_art.artwork.plotting import has_matplotlib
 from evojax_art.artwork.sheets import contact_sheet
 from evojax_art.language.formula import parse
 from evojax_art.language.program import Program
@@ -25,6 +26,7 @@ from evojax_art.objective.target import TargetConfig, load_judges
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster, RasterConfig
+from evojax_art.runs.curves import write_curves
 from evojax_art.runs.folder import make_folder
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.jury import Jury
@@ -206,7 +208,8 @@ class _Loop:
 
     def __init__(self, config: IlluminateConfig, run: Illumination, book: Book, console: Console):
         self._config, self._run, self._book, self._console = config, run, book, console
-        self._agreed = ""
+        self._agreed: dict[str, dict[str, float]] | None = None  # since the last line of metrics
+        self._agreed_text = ""
 
     def __call__(self, seeds: Program | None) -> Illuminated:
         config, run, book = self._config, self._run, self._book
@@ -230,10 +233,12 @@ class _Loop:
                     self._look(state)
                     looked = time.monotonic()
             seconds = time.monotonic() - self._started
-            self._tell(number, last, metrics, lineage, status)
             status.show("asking every network about every elite ...")
             self._look(state)
+            self._tell(number, last, metrics, lineage, status, seconds)
         self._write_sheet()
+        if has_matplotlib():
+            write_curves(book.folder, list(book.elites.values()))
         first, five = book.agreed(1), book.agreed(5)
         return Illuminated(
             folder=book.folder,
@@ -254,15 +259,26 @@ class _Loop:
         return ""
 
     def _tell(
-        self, number: int, passed: Passed, metrics: Any, lineage: Any, status: StatusLine
+        self,
+        number: int,
+        passed: Passed,
+        metrics: Any,
+        lineage: Any,
+        status: StatusLine,
+        seconds: float | None = None,
     ) -> None:
         """Writes down a generation that has passed, and says how the run stands."""
         found = jax.device_get(passed.measures)
         formulas = self._run.scored(number)
-        seconds = time.monotonic() - self._started
-        row = {"generation": number, "formulas": formulas, "seconds": round(seconds, 3)}
+        seconds = time.monotonic() - self._started if seconds is None else seconds
+        row: dict[str, Any] = {
+            "generation": number,
+            "formulas": formulas,
+            "seconds": round(seconds, 3),
+        }
         row |= {name: float(value) for name, value in found._asdict().items()}
         row = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        row["unseen"], self._agreed = self._agreed, None
         metrics.write(json.dumps(row, allow_nan=False) + "\n")
         metrics.flush()
         self._book.keep_lineage(number, passed, lineage)
@@ -272,13 +288,18 @@ class _Loop:
             f"generation {number} · {int(found.niches)} niches · median "
             f"{100 * float(found.median):.3g} % · {int(found.above_half)} above 50 %, "
             f"{int(found.above_99)} above 99 % · {int(found.takeovers)} takeovers"
-            f"{self._agreed} · {formulas} formulas · {rate:.0f}/s"
+            f"{self._agreed_text} · {formulas} formulas · {rate:.0f}/s"
         )
 
     def _look(self, state: IlluminationState) -> None:
         self._book.look(state.repertoire)
         first, five = self._book.agreed(1), self._book.agreed(5)
-        self._agreed = "".join(
+        self._agreed = {
+            name: {"top1": first[name], "top5": five[name]}
+            for name in first
+            if math.isfinite(first[name])
+        }
+        self._agreed_text = "".join(
             f" · {name} {100 * first[name]:.1f} % first, {100 * five[name]:.1f} % among 5"
             for name in first
         )

@@ -1,9 +1,12 @@
 """The folder of an illumination.
 
 config.toml      the configuration, as `illuminate --config` takes it
-metrics.jsonl    a line per generation: how the repertoire stands, formulas, seconds
+metrics.jsonl    a line per generation: how the repertoire stands, formulas, seconds; `unseen` says,
+                 where they were asked, of how many of the elites networks that had no say have the
+                 class first (`top1`) and among the first five (`top5`), else null
 elites.jsonl     a line per elite, in the order of classes; see below
 lineage.jsonl    a line for every formula that ever held a niche; see below
+curves.png       how sure of every class, and how that came about; where matplotlib is installed
 elites.png       the elites that networks agree on most, side by side
 elites.txt       the formulas of `elites.jsonl`, as `--seeds` takes them
 

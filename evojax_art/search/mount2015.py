@@ -186,7 +186,7 @@ class Mount2015:
             breed_subst(subst_key, host, donor),
             crossover(cross_key, host, donor),
         )
-        mutated = mutate_point(mutate_key, bred, 0.5, self.growth.images)
+        mutated = mutate_point(mutate_key, bred, self.growth, 0.5)
         bred = either(mutates < self.mutation, mutated, bred)
         fresh = grow(grow_key, host.capacity, self.growth)
         if state.archive is not None:

@@ -9,19 +9,19 @@ All of it is cutting and pasting of postfix ranges, so one function, `splice`, d
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from evojax_art.language.ops import CONSTANT, IMAGES, OPS, SUBST
+from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
-from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
 
-_SAMPLED = [[op.opcode for op in OPS if op.sampled and op.arity == arity] for arity in range(3)]
+_OF_2015 = tuple(op.name for op in OPS if op.sampled)
+_LATER = tuple(op.name for op in OPS if op.is_later)
 _IMAGE_WEIGHT = 3  # a picture's leaf is drawn as often as so many others
 _LARGEST_CONSTANT = 1e6  # perturbation keeps constants within this
 
@@ -34,12 +34,16 @@ class GrowthConfig:
         max_depth: levels of the tree at most, 1 to 31.
         binary: probability that a node above the last level is a binary operator.
         unary: that it is a unary one; the rest are leaves.
+        leave_out: names of operators and leaves that are not drawn.
+        add: names of others that are: of those that the 2015 program did not have, "all" for all.
         images: how many pictures leaves can read; a run sets it to those that it is given.
     """
 
     max_depth: int = 8
     binary: float = 4 / 11
     unary: float = 6 / 11
+    leave_out: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
     images: int = field(default=0, metadata=INTERNAL)
 
     def __post_init__(self):
@@ -49,6 +53,26 @@ class GrowthConfig:
             raise InputError("growth.binary and growth.unary must be probabilities, sum at most 1")
         if not 0 <= self.images <= len(IMAGES):
             raise InputError(f"growth.images must be 0 to {len(IMAGES)}, got {self.images}")
+        for name, known in (("leave_out", _OF_2015), ("add", ("all", *_LATER))):
+            for word in getattr(self, name):
+                if word not in known:
+                    raise InputError(
+                        f"growth.{name} {word!r}: no such operator{suggest(word, known)}"
+                    )
+        lacking = [arity for arity, row in enumerate(self.drawn) if not row]
+        if lacking:
+            raise InputError(f"growth.leave_out: keep an operator of {lacking[0]} operands")
+
+    @property
+    def drawn(self) -> tuple[tuple[int, ...], ...]:
+        """The opcodes that are drawn, of 0, 1 and 2 operands, a picture's several times."""
+        added = _LATER if "all" in self.add else self.add
+        names = [name for name in (*_OF_2015, *added) if name not in self.leave_out]
+        rows = [
+            [BY_NAME[name].opcode for name in names if BY_NAME[name].arity == n] for n in range(3)
+        ]
+        rows[0] += [op.opcode for op in IMAGES[: self.images]] * _IMAGE_WEIGHT
+        return tuple(map(tuple, rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +116,9 @@ class VariationConfig:
             raise InputError(f"variation.regrow_depth must be 1 to 31, got {self.regrow_depth}")
 
 
+OF_2015 = GrowthConfig()
+
+
 def grow(
     key: Key[Array, ""], capacity: int, config: GrowthConfig, max_depth: int | None = None
 ) -> Program:
@@ -117,7 +144,7 @@ def grow(
         )
         room = capacity - emitted - 1 - jax.lax.population_count(waiting)
         arity = jnp.where(depth >= deepest, 0, jnp.minimum(arity, room))
-        opcode = _sampled_op(choice, arity, config.images)
+        opcode = _drawn_op(choice, arity, config)
         # `waiting` has a bit for the depth of every left operand still to be drawn: there is at
         # most one per level, and the deepest comes next.
         waiting = jnp.where(arity == 2, waiting | (jnp.uint32(1) << (depth + 1)), waiting)
@@ -200,19 +227,16 @@ def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: 
     return splice(host, start, end, fresh, jnp.int32(0), jnp.where(fits, fresh.length, 1))
 
 
-def insert(key: Key[Array, ""], host: Program, images: int = 0) -> Program:
-    """A random operator above a uniform node, its other operand (if any) a random leaf.
-
-    `images` are as in `GrowthConfig`.
-    """
+def insert(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+    """A random operator above a uniform node, its other operand (if any) a random leaf."""
     node_key, op_key, shape_key = jax.random.split(key, 3)
     start, end = _choose_subtree(node_key, host)
     op_draw, leaf_draw = jax.random.uniform(op_key, (2,))
     arity_draw, side_draw = jax.random.uniform(shape_key, (2,))
     room = host.capacity - host.length
     arity = jnp.minimum(jnp.where(arity_draw < 0.5, 2, 1), room)
-    leaf = _sampled_op(leaf_draw, jnp.int32(0), images)
-    operator = _sampled_op(op_draw, arity, images)
+    leaf = _drawn_op(leaf_draw, jnp.int32(0), growth)
+    operator = _drawn_op(op_draw, arity, growth)
     leaf_first = (arity == 2) & (side_draw < 0.5)
     before = leaf_first.astype(jnp.int32)
     tail = jnp.where((arity == 2) & ~leaf_first, jnp.stack([leaf, operator]), operator)
@@ -225,30 +249,30 @@ def insert(key: Key[Array, ""], host: Program, images: int = 0) -> Program:
 
 
 def mutate_point(
-    key: Key[Array, ""], host: Program, subst_bias: float = 0.0, images: int = 0
+    key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015, subst_bias: float = 0.0
 ) -> Program:
     """A uniform node becomes a uniform op of its arity.
 
     Args:
         key: consumed.
         host: whose node.
+        growth: which ops there are.
         subst_bias: probability that a binary operator becomes `subst` outright (0.5 in 2015).
-        images: as in `GrowthConfig`.
     """
     node_key, op_key, bias_key = jax.random.split(key, 3)
     node = _choose(node_key, _in_use(host))
     arity = jnp.asarray(ARITY)[host.opcode[node]]
-    opcode = _sampled_op(jax.random.uniform(op_key), arity, images)
+    opcode = _drawn_op(jax.random.uniform(op_key), arity, growth)
     to_subst = (arity == 2) & jax.random.bernoulli(bias_key, subst_bias)
     opcode = jnp.where(to_subst, SUBST, opcode)
     return Program(host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length)
 
 
-def perturb_constant(key: Key[Array, ""], host: Program, images: int = 0) -> Program:
+def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
     """A uniform constant, named or `q`, moves and becomes `q`; point mutation where there is none.
 
     The step is normal, of a size drawn log-uniformly from 0.01 to 1, relative for components
-    beyond 1. `images` are as in `GrowthConfig`.
+    beyond 1.
     """
     node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
     is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & _in_use(host)
@@ -261,7 +285,7 @@ def perturb_constant(key: Key[Array, ""], host: Program, images: int = 0) -> Pro
     child = Program(
         host.opcode.at[node].set(CONSTANT), host.constant.at[node].set(moved), host.length
     )
-    return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, images=images))
+    return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, growth))
 
 
 def shrink(key: Key[Array, ""], host: Program) -> Program:
@@ -293,9 +317,9 @@ def vary(
         "crossover": lambda key: crossover(key, host, donor),
         "subst": lambda key: breed_subst(key, host, donor),
         "regrow": lambda key: regrow(key, host, growth, config.regrow_depth),
-        "insert": lambda key: insert(key, host, growth.images),
-        "point": lambda key: mutate_point(key, host, images=growth.images),
-        "constant": lambda key: perturb_constant(key, host, growth.images),
+        "insert": lambda key: insert(key, host, growth),
+        "point": lambda key: mutate_point(key, host, growth),
+        "constant": lambda key: perturb_constant(key, host, growth),
         "shrink": lambda key: shrink(key, host),
         "hoist": lambda key: hoist(key, host),
         "fresh": lambda key: grow(key, capacity, growth),
@@ -308,21 +332,14 @@ def vary(
     return jax.lax.switch(kind, branches, keys)
 
 
-def _sampled_op(draw: Float[Array, ""], arity: Int[Array, ""], images: int) -> Int[Array, ""]:
-    """The sampled op of that arity at `draw` in [0, 1)."""
-    counts, table = _sampled(images)
+def _drawn_op(draw: Float[Array, ""], arity: Int[Array, ""], growth: GrowthConfig):
+    """The op of that arity at `draw` in [0, 1), of those that are drawn."""
+    rows = growth.drawn
+    counts = [len(row) for row in rows]
+    table = np.array([[*row, *[0] * (max(counts) - len(row))] for row in rows], np.int32)
     count = jnp.asarray(counts)[arity]
     index = jnp.minimum((draw * count).astype(jnp.int32), count - 1)
     return jnp.asarray(table)[arity, index]
-
-
-@cache
-def _sampled(images: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many places the ops of each arity have, and which op has which, [3, places]."""
-    pictures = [op.opcode for op in IMAGES[:images]] * _IMAGE_WEIGHT
-    rows = [_SAMPLED[0] + pictures, *_SAMPLED[1:]]
-    counts = np.array([len(row) for row in rows])
-    return counts, np.array([row + [0] * (max(counts) - len(row)) for row in rows], np.int32)
 
 
 def _in_use(program: Program) -> Bool[Array, "L"]:

@@ -21,15 +21,8 @@ from llvmlite import ir
 from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
 from evojax_art.interpreter.instruction import value_of
-from evojax_art.language.ops import (
-    CONSTANT,
-    INSTRUCTIONS,
-    KEPT,
-    Coordinates,
-    Keep,
-    keep,
-    num_kept,
-)
+from evojax_art.language.ops import CONSTANT, INSTRUCTIONS, KEPT, Keep, keep, num_kept
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
 
 FUNCTIONS = ("interpret", "fold")

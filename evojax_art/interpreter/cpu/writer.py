@@ -10,7 +10,8 @@ from llvmlite import ir
 from evojax_art.interpreter.cpu import photographs
 from evojax_art.interpreter.cpu.simd import Simd, Vector
 from evojax_art.interpreter.instruction import Operands
-from evojax_art.language.ops import Coordinates, Op, Quaternion
+from evojax_art.language.ops import Op
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.lowering.values import UNWRAPPED
 
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()

@@ -53,8 +53,9 @@ from jaxtyping import Array, Float
 
 from evojax_art.interpreter.instruction import Operands, value_of
 from evojax_art.interpreter.xla import fold
-from evojax_art.language.ops import INSTRUCTIONS, Coordinates, Keep, Op, Quaternion, keep, num_kept
+from evojax_art.language.ops import INSTRUCTIONS, Keep, Op, keep, num_kept
 from evojax_art.language.photographs import Pyramid
+from evojax_art.language.quaternions import Coordinates, Quaternion
 from evojax_art.lowering.packing import FIRST_SLOT, Packed, field_bits, pack, unpack, words_per_step
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
 from evojax_art.lowering.values import UNWRAPPED

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from evojax_art.language.ops import Coordinates
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.values import NONE, UNWRAPPED, read_nodes
 from evojax_art.runtime.plan import Plan, current_plan, implementation_of
 

@@ -23,7 +23,8 @@ from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
 from evojax_art.interpreter.instruction import EXECUTED, Operands, value_of
 from evojax_art.interpreter.reverse.pullback import LARGEST_COTANGENT, pullback
-from evojax_art.language.ops import CONSTANT, FRAMING, Coordinates, Op, Quaternion
+from evojax_art.language.ops import CONSTANT, FRAMING, Op
+from evojax_art.language.quaternions import Coordinates, Quaternion
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")

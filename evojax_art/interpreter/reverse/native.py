@@ -14,9 +14,9 @@ from evojax_art.interpreter.cpu.compiler import code_of
 from evojax_art.interpreter.cpu.ffi import register
 from evojax_art.interpreter.cpu.threads import bounds, run_all, scratch
 from evojax_art.interpreter.reverse import codegen as codegen_reverse
-from evojax_art.language.ops import Coordinates
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.runtime.plan import Plan
 
 _TARGETS = {name: f"evojax_art_{name}" for name in codegen_reverse.FUNCTIONS}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import pi
 from typing import Any
 
-from evojax_art.language.ops import Quaternion
+from evojax_art.language.quaternions import Quaternion
 
 LARGEST_COTANGENT = 1e12  # larger ones are dropped, see `reverse.api`
 

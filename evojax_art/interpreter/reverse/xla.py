@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Int
 from evojax_art.interpreter.instruction import EXECUTED
 from evojax_art.interpreter.reverse.pullback import LARGEST_COTANGENT
 from evojax_art.interpreter.xla import branch, branch_index
-from evojax_art.language.ops import CONSTANT, Coordinates, Op
+from evojax_art.language.ops import CONSTANT, Op
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
+from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.values import UNWRAPPED
 from evojax_art.runtime.plan import Plan
 

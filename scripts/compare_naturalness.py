@@ -1,0 +1,123 @@
+"""What makes pictures that others recognise? Every variant illuminates for the same time.
+
+python scripts/compare_naturalness.py --minutes 4 --out runs/naturalness [NAME ...] -- --net ...
+
+What follows `--` goes to every run. A variant that is there already is not run again. Writes
+OUT/report.md, a line a variant, and OUT/sheet.png, the same classes of all, side by side.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evojax_art.artwork.sheets import contact_sheet
+from evojax_art.language.formula import parse
+from evojax_art.nets.weights import load_net
+from evojax_art.objective.niches import EveryClass
+from evojax_art.render.large import render_picture
+from evojax_art.render.look import Look, Raster
+from evojax_art.runs.repertoire import Elite, read_elites
+from evojax_art.runs.steadiness import kept
+from evojax_art.runtime.plan import make_plan
+
+JUDGES = ["squeezenet1_1", "efficientnet_lite0"]
+WITHOUT = "--map-elites.growth.leave-out"
+WITH = "--map-elites.growth.add"
+VARIANTS = {
+    "as it is": [],
+    "gate of 2015": ["--objective.noise-gate", "0.05"],
+    "contrast gate": ["--objective.contrast-gate", "0.1"],
+    "total variation": ["--objective.tv-weight", "10"],
+    "steep spectrum": ["--objective.spectrum-weight", "1"],
+    "a view": ["--views.count", "1"],
+    "two views": ["--views.count", "2"],
+    "worst of a view": ["--views.count", "1", "--views.join", "least"],
+    "one judge": ["--net", "squeezenet1_1"],
+    "another judge": ["--net", "efficientnet_lite0"],
+    "three judges": ["--net", "squeezenet1_1", "bvlc_googlenet", "efficientnet_lite0"],
+    "least sure judge": ["--join", "least"],
+    "64x64": ["--judged-size", "64"],
+    "128x128": ["--judged-size", "128"],
+    "4x4 samples": ["--raster.samples", "4"],
+    "no sine": [WITHOUT, "isin"],
+    "no floor, no mod": [WITHOUT, "floor", "mod"],
+    "no division": [WITHOUT, "/", "inv", "A1", "A2", "normalize", "normp", "orth1", "orth2"],
+    "no exponentials": [WITHOUT, "exp", "iexp", "ilog"],
+    "no subst": [WITHOUT, "subst"],
+    "new operators": [WITH, "all"],
+    "shorter": ["--map-elites.parsimony", "0.03"],
+    "uniform parents": ["--map-elites.parents", "uniform"],
+    "gradient": ["--gradient.every", "4"],
+    "a bright and a dark elite": ["--map-elites.kinds", "2"],
+}
+PROBE = ["starfish", "jack-o'-lantern", "daisy", "lampshade", "traffic light", "volcano", "maze"]
+PROBE += ["hot-air balloon", "pinwheel", "analog clock", "umbrella", "ladybug"]
+
+
+def run(name: str, out: Path, minutes: float, given: list[str]) -> list[Elite]:
+    """The elites of a variant, which is run unless it is there."""
+    folder = out / name.replace(" ", "-").replace(",", "")
+    if not (folder / "elites.png").exists():
+        command = [sys.executable, "-m", "evojax_art", "illuminate", "--out", str(folder)]
+        command += ["--net", *JUDGES, "--judged-size", "96", "--unseen", "efficientnet_lite2"]
+        command += ["--minutes", str(minutes), "--formulas", "1000000000", "--look-every", "0"]
+        subprocess.run([*command, *given, *VARIANTS[name]], check=True)
+    return read_elites(folder)
+
+
+def line(name: str, folder: Path, elites: list[Elite], steady: float) -> str:
+    """A line of the report."""
+    last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    median = float(np.median([elite.confidence for elite in elites]))
+    ranks = [rank for elite in elites for _, rank in elite.unseen.values() if rank is not None]
+    first, five = (np.mean(np.array(ranks) < most) for most in (1, 5))
+    return (
+        f"| {name} | {last['formulas']:.0f} | {100 * median:.1f} % | {100 * first:.1f} % | "
+        f"{100 * five:.1f} % | {100 * steady:.1f} % | {last['mean_length']:.0f} |\n"
+    )
+
+
+def main() -> None:
+    """The script."""
+    flags, rest = sys.argv[1:], []
+    if "--" in flags:
+        flags, rest = flags[: flags.index("--")], flags[flags.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(VARIANTS))
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--out", type=Path, default=Path("runs/naturalness"))
+    given = parser.parse_args(flags)
+    for name in given.names:
+        if name not in VARIANTS:
+            parser.error(f"no variant {name!r}; there are: {', '.join(VARIANTS)}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    plan = make_plan()
+    net = load_net("efficientnet_lite0", plan=plan)
+    niches = EveryClass(net.vocabulary, [(n,) for n in range(len(net.vocabulary))])
+    wanted = [net.vocabulary.find(query)[0] for query in PROBE]
+    report, pictures, captions = "", [], []
+    for name in given.names or VARIANTS:
+        elites = run(name, given.out, given.minutes, rest)
+        steady = float(np.mean(kept(elites, {"efficientnet_lite0": net}, niches, plan)))
+        folder = given.out / name.replace(" ", "-").replace(",", "")
+        report += line(name, folder, elites, steady)
+        of_class = {elite.class_: elite for elite in elites}
+        raster = Raster(height=128, width=128, samples=3)
+        for index in wanted:
+            formula = parse(of_class[index].formula)
+            pictures.append(render_picture(formula, Look(), raster, max_length=64))
+            captions.append(f"{name}: {of_class[index].caption}")
+        head = "| variant | formulas | own median | unseen first | unseen five | steady | nodes |\n"
+        (given.out / "report.md").write_text(head + "|---" * 7 + "|\n" + report, encoding="utf-8")
+        sheet = contact_sheet(pictures, captions, columns=len(wanted), cell=128)
+        Image.fromarray(sheet).save(given.out / "sheet.png")
+        print(report.splitlines()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
