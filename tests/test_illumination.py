@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import TINY_VOCABULARY, TinyNet
 from flax import nnx
+from PIL import Image
 
 from evojax_art.cli.main import main
 from evojax_art.language.formula import parse
@@ -182,6 +183,31 @@ def test_hosts_are_curious_and_focused():
     np.testing.assert_allclose(after.curiosity, expected, rtol=1e-4)
 
 
+def test_who_was_polished_takes_the_main_niche_if_nobody_there_is_fitter():
+    algorithm = MapElites(niches=4, starters=4, main=3)
+    state = algorithm.init(jax.random.key(0), 8, None)
+    state = told(algorithm, state, [[3, 1, 1, 0], [0, 2, 2, 2]], [1, 1])
+    best = algorithm.survivors(state)
+    np.testing.assert_array_equal(best.fitness, state.main_fitness)
+    changed = best._replace(
+        fitness=best.fitness.at[0].set(5.0),
+        birth=best.birth.at[0].set(jnp.array([9, 7])),
+        programs=best.programs._replace(length=best.programs.length.at[0].set(3)),
+    )
+    after = algorithm.put(state, changed)
+    assert after.held.birth[3].tolist() == [9, 7]
+    assert (after.held.fitness[3], after.main_fitness[3], after.held.programs.length[3]) == (
+        5,
+        5,
+        3,
+    )
+    for place in range(3):
+        assert after.held.birth[place].tolist() == state.held.birth[place].tolist()
+        assert after.held.fitness[place] == state.held.fitness[place]
+    worse = changed._replace(fitness=best.fitness.at[0].set(-5.0))
+    assert algorithm.put(state, worse).held.birth[3].tolist() == state.held.birth[3].tolist()
+
+
 @pytest.mark.parametrize("join", ["mean", "least"])
 def test_elites_are_the_same_without_the_short_cut(join):
     texts = []
@@ -263,6 +289,29 @@ def test_a_run_writes_what_others_read(tmp_path, capsys):
     assert main([*again, "--formulas", "16", "--out", str(tmp_path / "again")]) == 0
 
 
+def test_a_run_says_what_others_think_and_draws_it(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ["--classes", "crab", "rose", "bicycle", "--unseen", "cifar100_judge", "--gallery", "2"]
+    few = ["--formulas", "64", "--look-every", "0.0001", "--raster.size", "32"]
+    assert main(["illuminate", *SMALL, *flags, *few, "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "cifar100_judge, which had no say" in told
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    ranks = [
+        json.loads(line)["unseen"]["cifar100_judge"]["rank"]
+        for line in (out / "elites.jsonl").read_text().splitlines()
+    ]
+    assert len(ranks) == 3
+    shares = {f"top{most}": float(np.mean(np.array(ranks) < most)) for most in (1, 5)}
+    assert rows[-1]["unseen"] == {"cifar100_judge": pytest.approx(shares)}
+    assert any(row["unseen"] for row in rows[:-1])
+    with Image.open(out / "curves.png") as curves:
+        assert curves.width > 1000
+    page = (out / "gallery.html").read_text()
+    assert page.count('"thumbnail"') == 2
+    assert str(out / "gallery.html") in told
+
+
 def test_map_elites_breeds_for_classes(tmp_path, capsys):
     flags = ["--algorithm", "map_elites", "--layer", "block2", "--out", str(tmp_path / "run")]
     assert main(["evolve", *flags]) == 2
@@ -272,7 +321,7 @@ def test_map_elites_breeds_for_classes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--classes", "unicorn"], "target 'unicorn': no class of that name"),
+        (["--classes", "unicorn"], "classes 'unicorn': no class of that name"),
         (["--net", "clip_vit_b32"], "clip_vit_b32"),
         (["--judged-size", "7"], "judged_size must be 0, or 16 to 1024, got 7"),
         (["--map-elites.patience", "0"], "map_elites.patience must be above 0"),
@@ -280,6 +329,8 @@ def test_map_elites_breeds_for_classes(tmp_path, capsys):
         (["--objective.scale", "probability"], "leave out objective.scale"),
         (["--unseen", "cifar100"], "unseen cifar100 is a judge"),
         (["--formulas", "0"], "formulas must be 1 or more"),
+        (["--gallery", "-1"], "gallery must be 0 or more"),
+        (["--map-elites.growth.leave-out", "isine"], "growth.leave_out 'isine': no such operator"),
     ],
 )
 def test_what_makes_no_sense_is_refused(flags, message, tmp_path, capsys):

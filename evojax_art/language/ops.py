@@ -239,7 +239,7 @@ def _table() -> tuple[Op, ...]:
 
     later = {"sampled": False, "is_later": True}
     # Not of 1995: shapes, shadings and grounds as pictures of things have them.
-    row("iabs", 1, _each(q.absolute), "|t| of each component t", **later)
+    row("iabs", 1, _each(q.absolute), "absolute value of each component", **later)
     row("igauss", 1, _each(q.gaussian), "e^(-t^2) of each component t", **later)
     row("itanh", 1, _each(q.hyperbolic_tangent), "tanh(t) of each component t", **later)
     row("norm", 1, q.length_of, "(sqrt(N(a)), 0, 0, 0)", **later)
@@ -256,7 +256,7 @@ def _table() -> tuple[Op, ...]:
     coordinate_leaf(
         "mirror",
         lambda xp, at: Quaternion(q.absolute(xp, at.x), at.y, at.z, at.z),
-        "(|x|, y, z, z)",
+        "(abs(x), y, z, z)",
         **later,
     )
     coordinate_leaf("radius", _radius, "(sqrt(x^2 + y^2), 0, 0, z)", **later)

@@ -55,13 +55,14 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
-    def find(self, query: str) -> tuple[int, ...]:
+    def find(self, query: str, what: str = "target") -> tuple[int, ...]:
         """The classes that a user means by `query`.
 
         Args:
             query: an index, a name or synonym, a group, a word of names ("crab" is in five), or
                 what a word of names or groups begins or ends with ("fish" is in "goldfish"); the
                 first reading that fits counts. Neither case nor `_` for a space matters.
+            what: the setting that has it, for messages.
 
         Returns:
             Indices in ascending order, at least one.
@@ -71,7 +72,7 @@ class Vocabulary:
         """
         wanted = query.strip().lower().replace("_", " ")
         if wanted.isdecimal():
-            return (self._index(wanted),)
+            return (self._index(wanted, what),)
         lowered = [name.lower() for name in self.names]
         synonyms = [[name, *(part.strip() for part in name.split(","))] for name in lowered]
         word = re.compile(rf"\b{re.escape(wanted)}\b")
@@ -94,7 +95,7 @@ class Vocabulary:
         words = {word for names in synonyms for name in names for word in (name, *name.split())}
         near = suggest(wanted, sorted(words | self.groups.keys()))
         raise InputError(
-            f"target {query!r}: no class of that name"
+            f"{what} {query!r}: no class of that name"
             f"{near or '; `evojax-art nets NAME --classes` lists all'}"
         )
 
@@ -128,12 +129,12 @@ class Vocabulary:
         """The WordNet id of a class; empty where it has none."""
         return self.synsets[index] if self.synsets else ""
 
-    def _index(self, digits: str) -> int:
+    def _index(self, digits: str, what: str) -> int:
         digits = digits.lstrip("0") or "0"
         if len(digits) <= len(str(len(self))) and int(digits) < len(self):
             return int(digits)
         raise InputError(
-            f"target {digits:.20}: there is no class of that index, "
+            f"{what} {digits:.20}: there is no class of that index, "
             f"they go from 0 to {len(self) - 1}"
         )
 

@@ -131,7 +131,7 @@ def niches_of(
             raise InputError(f"net {name} has no classes that could be niches")
         vocabularies[name] = net.vocabulary
     ours = next(iter(vocabularies.values()))
-    chosen = dict.fromkeys(index for query in classes for index in ours.find(query))
+    chosen = dict.fromkeys(index for query in classes for index in ours.find(query, "classes"))
     groups: dict[str, list[tuple[int, ...]]] = {name: [] for name in vocabularies}
     for index in chosen or range(len(ours)):
         same = {

@@ -53,8 +53,9 @@ class TargetConfig:
             networks; by default the one in a package, or else the one in the cache.
         join: "mean" of the logarithms of the networks' scores, or the "least" of them.
         net_weight: a weight for each network's opinion in the mean; by default equal ones.
-        judged_size: height and width in pixels at which networks look; 0: each at its own. ImageNet
-            networks are quicker, and less sure of themselves, where it is small.
+        judged_size: height and width in pixels at which networks look, one for all or one for
+            each; 0: its own. ImageNet networks are quicker, and less sure of themselves, where it
+            is small; and what several are sure of at different sizes is less of the pixels' making.
     """
 
     target: tuple[str, ...] = ("crab",)
@@ -68,7 +69,7 @@ class TargetConfig:
     weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     join: Literal["mean", "least"] = "mean"
     net_weight: tuple[float, ...] = ()
-    judged_size: int = 0
+    judged_size: tuple[int, ...] = (0,)
 
     def check(self, others: Sequence[str] = ()) -> None:
         """For those who have nothing else to fill in what is missing.
@@ -110,8 +111,11 @@ class TargetConfig:
             raise InputError(f"net_weight: weights must be from 1e-6 to 1e6, got {told}")
         if self.net_weight and self.join == "least":
             raise InputError("net_weight: the least of all opinions has no weights")
-        if self.judged_size and not 16 <= self.judged_size <= 1024:
-            raise InputError(f"judged_size must be 0, or 16 to 1024, got {self.judged_size}")
+        for size in self.judged_size:
+            if size and not 16 <= size <= 1024:
+                raise InputError(f"judged_size must be 0, or 16 to 1024, got {size}")
+        if len(self.judged_size) not in (1, len(self.net)):
+            raise InputError(f"judged_size: give one, or one for each of {' '.join(self.net)}")
         self.weights_files(others)  # refuses what belongs to no network
 
     @property
@@ -258,10 +262,11 @@ def load_judges(
     nets: dict[str, Network] = {
         name: load_net(name, files.get(name), plan=plan) for name in config.judges
     }
-    for name, net in nets.items() if config.judged_size else ():
-        if isinstance(net, Clip) or config.judged_size % net.multiple:
-            raise InputError(f"judged_size {config.judged_size}: {name} cannot look at that size")
-        net.size = config.judged_size
+    sizes = config.judged_size * (len(nets) if len(config.judged_size) == 1 else 1)
+    for (name, net), size in zip(nets.items(), sizes, strict=True):
+        if size and (isinstance(net, Clip) or size % net.multiple):
+            raise InputError(f"judged_size {size}: {name} cannot look at that size")
+        net.size = size or net.size
     return nets
 
 

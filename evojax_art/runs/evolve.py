@@ -72,7 +72,7 @@ def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> Evol
     if not config.early.formulas:
         return None
     size = config.early.size
-    wanted = replace(config.target, judged_size=size)
+    wanted = replace(config.target, judged_size=(size,))
     small = replace(config, target=wanted, raster=replace(config.raster, size=size))
     nets, target = load_target(wanted, config.views, plan, config.unseen)
     return _evolution(small, nets, target, bound, photograph, plan)

@@ -62,8 +62,9 @@ class IlluminateConfig:
         weights: a weights file, NAME=FILE for one of several networks.
         join: "mean" of the logarithms of the networks' opinions, or the "least" of them.
         net_weight: a weight for each network's opinion in the mean.
-        judged_size: height and width in pixels at which networks look; 0: each at its own. ImageNet
-            networks are quicker, and less sure of themselves, where it is small.
+        judged_size: height and width in pixels at which networks look, one for all or one for
+            each; 0: its own. ImageNet networks are quicker, and less sure of themselves, where it
+            is small; and what several are sure of at different sizes is less of the pixels' making.
         unseen: networks that have no say, whose opinion of the elites is written down; "none" for
             none. By default those that suit the judges, and whose weights are there.
         dtype: of the network's arithmetic.
@@ -76,7 +77,7 @@ class IlluminateConfig:
         look_every: minutes between two times that files are brought up to date, and unseen
             networks asked; 0: only at the end.
         batch: formulas rendered and judged at a time; 0 chooses by device.
-        raster: the pictures that are judged; their size is by default that of `judged_size`.
+        raster: the pictures that are judged; their size is by default the largest `judged_size`.
         views: that they are judged in besides.
         objective: how fitness is composed.
         map_elites: settings of the algorithm.
@@ -88,7 +89,7 @@ class IlluminateConfig:
     weights: tuple[str, ...] = field(default=(), metadata=REPEATABLE)
     join: Literal["mean", "least"] = "mean"
     net_weight: tuple[float, ...] = ()
-    judged_size: int = 0
+    judged_size: tuple[int, ...] = (0,)
     unseen: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0

@@ -171,12 +171,34 @@ class MapElites:
         )
 
     def survivors(self, state: "Repertoire") -> Survivors:
-        """The elites, N of them."""
-        return state.held
+        """The elites, N of them; with a main niche, by how fit they are there."""
+        return state.held if self.main is None else state.held._replace(fitness=state.main_fitness)
 
     def put(self, state: "Repertoire", survivors: Survivors) -> "Repertoire":
-        """The same niches, other elites."""
-        return state._replace(held=survivors)
+        """With the fittest in the main niche of those that have changed, if nobody there is fitter.
+
+        How fit they are in niches of their own is not known, so these stay as they are.
+        """
+        if self.main is None:
+            raise ValueError("nobody can be put where there is no main niche")
+        changed = jnp.any(survivors.birth != state.held.birth, axis=1)
+        fitness = jnp.where(changed, survivors.fitness, -jnp.inf)
+        winner = jnp.argmax(fitness)
+        place = winner // self.niches * self.niches + self.main  # among those of its kind
+        is_better = fitness[winner] > state.held.fitness[place]
+        place = jnp.where(is_better, place, self.num_places)  # beyond the last: dropped
+        held = jax.tree.map(
+            lambda all_, some: all_.at[place].set(some[winner], mode="drop"),
+            state.held,
+            survivors._replace(fitness=fitness, taken=jnp.ones_like(survivors.taken)),
+        )
+        return state._replace(
+            held=held,
+            value=state.value.at[place].set(fitness[winner], mode="drop"),
+            main_fitness=state.main_fitness.at[place].set(fitness[winner], mode="drop"),
+            curiosity=state.curiosity.at[place].set(1.0, mode="drop"),
+            takeovers=state.takeovers.at[place].add(1, mode="drop"),
+        )
 
     def _winners(
         self, state: "Repertoire", offspring: Offspring, evaluation: Evaluation
