@@ -11,7 +11,9 @@ import pytest
 from conftest import TINY_VOCABULARY, TinyNet
 from flax import nnx
 from PIL import Image
+from test_lineage import elite as made_elite
 
+import evojax_art as ea
 from evojax_art.cli.main import main
 from evojax_art.language.formula import parse
 from evojax_art.language.program import encode, to_expressions
@@ -24,7 +26,10 @@ from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.target import TargetConfig
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.look import RasterConfig
+from evojax_art.runs.repertoire import Elite
+from evojax_art.runs.steadiness import kept
 from evojax_art.runtime.errors import InputError
+from evojax_art.runtime.plan import make_plan
 from evojax_art.search.illumination import GradientConfig, Illumination
 from evojax_art.search.map_elites import MapElites
 from evojax_art.search.protocol import NOBODY, Offspring
@@ -337,3 +342,33 @@ def test_what_makes_no_sense_is_refused(flags, message, tmp_path, capsys):
     assert main(["illuminate", *flags, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_who_stays_what_it_is_at_other_sizes():
+    net = load_net()
+    niches = EveryClass(net.vocabulary, [(index,) for index in range(100)])
+    texts = [
+        "( isin ( * x_iy ( q 9 9 2 0 ) ) )",
+        "( over ( - ( q 0.2 2 0 0 ) radius ) x_k )",
+        "y_k",
+    ]
+    sizes = (16, 48)
+    seen = [
+        np.asarray(net.logits(ea.render(encode(texts, 64), size, size, samples=3)))
+        for size in sizes
+    ]
+    favourites = np.argsort(-seen[0], axis=1)
+    wanted = [favourites[0, 0], favourites[1, 4], favourites[2, 5]]
+    elites = [
+        Elite.read(made_elite(0) | {"class": int(index), "formula": text})
+        for index, text in zip(wanted, texts, strict=True)
+    ]
+    expected = [
+        all(np.sum(logits[n] > logits[n, index]) < 5 for logits in seen)
+        for n, index in enumerate(wanted)
+    ]
+    assert not expected[2]
+    found = kept(elites, {"cifar100": net}, niches, make_plan(), sizes=sizes)
+    assert found.tolist() == expected
+    one = kept(elites, {"cifar100": net}, niches, make_plan(), sizes=sizes[:1])
+    assert one.tolist() == [True, True, False]
