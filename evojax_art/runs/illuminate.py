@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 from PIL import Image
 from rich.console import Console
 
@@ -20,13 +22,14 @@ from evojax_art.language.program import Program
 from evojax_art.nets.base import Network
 from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
-from evojax_art.objective.niches import niches_of
+from evojax_art.objective.niches import EveryClass, niches_of
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.target import TargetConfig, load_judges
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runs.curves import write_curves
+from evojax_art.runs.early import EarlyConfig, elites_of
 from evojax_art.runs.folder import make_folder
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.jury import Jury
@@ -34,7 +37,7 @@ from evojax_art.runs.repertoire import Book
 from evojax_art.runs.toml import config_text
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.files import write_text, written_whole
-from evojax_art.runtime.plan import make_plan
+from evojax_art.runtime.plan import Plan, make_plan
 from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
 from evojax_art.runtime.tables import REPEATABLE, UNSAVED
 from evojax_art.search.illumination import (
@@ -77,6 +80,7 @@ class IlluminateConfig:
         look_every: minutes between two times that files are brought up to date, and unseen
             networks asked; 0: only at the end.
         batch: formulas rendered and judged at a time; 0 chooses by device.
+        early: a part before the run on small pictures, whose elites are its seeds.
         raster: the pictures that are judged; their size is by default the largest `judged_size`.
         views: that they are judged in besides.
         objective: how fitness is composed.
@@ -100,6 +104,7 @@ class IlluminateConfig:
     out: Path | None = field(default=None, metadata=UNSAVED)
     look_every: float = 5.0
     batch: int = 0
+    early: EarlyConfig = field(default_factory=EarlyConfig)
     raster: RasterConfig = field(default_factory=RasterConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -175,20 +180,8 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
         name: load_net(name, files.get(name), plan=plan)
         for name in unseen_names(config.net, config.unseen)
     }
-    target, niches = niches_of(nets, config.judges, config.classes, config.views)
-    algorithm = replace(config.map_elites, niches=len(niches.groups))
-    run = Illumination(
-        algorithm,
-        nets,
-        target,
-        build_objective(config.objective, target, niches=target),
-        config.raster,
-        max_length=config.max_length,
-        batch=config.batch or None,
-        views=config.views,
-        gradient=config.gradient,
-        plan=plan,
-    )
+    run, niches = _illumination(config, nets, plan)
+    early = _early(config, plan)
     seeds = read_seeds(config.seeds, config.max_length) if config.seeds else None
     folder = make_folder(config.out, f"illuminate-{config.seed}")
     look, raster = run.evaluator.look, run.evaluator.raster
@@ -201,7 +194,40 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
     described = f"evojax_art {version('evojax-art')}, jax {jax.__version__}, {plan.device_kind}"
     write_text(folder / "config.toml", config_text(replace(config, batch=run.batch), described))
     console.print(niches.describe()[0])
-    return _Loop(config, run, book, console)(seeds)
+    key = jax.random.key(config.seed)
+    if early:
+        early_key, key = jax.random.split(key)
+        seeds = elites_of(early, config.early, early_key, seeds, console)
+    return _Loop(config, run, book, console)(key, seeds)
+
+
+def _illumination(
+    config: IlluminateConfig, nets: Mapping[str, Network], plan: Plan
+) -> tuple[Illumination, EveryClass]:
+    """What will run, and its niches."""
+    target, niches = niches_of(nets, config.judges, config.classes, config.views)
+    illumination = Illumination(
+        replace(config.map_elites, niches=len(niches.groups)),
+        nets,
+        target,
+        build_objective(config.objective, target, niches=target),
+        config.raster,
+        max_length=config.max_length,
+        batch=config.batch or None,
+        views=config.views,
+        gradient=config.gradient,
+        plan=plan,
+    )
+    return illumination, niches
+
+
+def _early(config: IlluminateConfig, plan: Plan) -> Illumination | None:
+    """What runs in the early part, if there is one."""
+    if not config.early.formulas:
+        return None
+    size = config.early.size
+    small = replace(config, judged_size=(size,), raster=replace(config.raster, size=size))
+    return _illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0]
 
 
 class _Loop:
@@ -212,9 +238,9 @@ class _Loop:
         self._agreed: dict[str, dict[str, float]] | None = None  # since the last line of metrics
         self._agreed_text = ""
 
-    def __call__(self, seeds: Program | None) -> Illuminated:
+    def __call__(self, key: Key[Array, ""], seeds: Program | None) -> Illuminated:
         config, run, book = self._config, self._run, self._book
-        state = run.init(jax.random.key(config.seed), seeds)
+        state = run.init(key, seeds)
         device = run.evaluator.plan.device_kind
         number = 1
         with (
