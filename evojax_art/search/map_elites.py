@@ -34,18 +34,6 @@ from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 _LEAST_CURIOSITY = 0.02
 _OPERATORS = GrowthConfig(add=("all",))
-# By how much children of each kind were better than the elites that they replaced (see README).
-_WAYS = VariationConfig(
-    crossover=0.12,
-    subst=0.12,
-    regrow=0.2,
-    insert=0.2,
-    point=0.12,
-    constant=0.2,
-    shrink=0.02,
-    hoist=0.01,
-    fresh=0.01,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +69,7 @@ class MapElites:
     tournament: int = 16
     patience: float = 0.97
     parsimony: float = 0.003
-    variation: VariationConfig = _WAYS
+    variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = _OPERATORS
 
     def __post_init__(self):
