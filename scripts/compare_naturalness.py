@@ -94,7 +94,7 @@ def main() -> None:
     flags, rest = sys.argv[1:], []
     if "--" in flags:
         flags, rest = flags[: flags.index("--")], flags[flags.index("--") + 1 :]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(VARIANTS))
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("runs/naturalness"))

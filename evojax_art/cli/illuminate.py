@@ -8,7 +8,6 @@ from evojax_art.cli.gallery import write_gallery
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.illuminate import illuminate as run
 from evojax_art.runtime.cache import keep_compiled
-from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INLINE
 
 
@@ -18,25 +17,18 @@ class IlluminateCommand:
 
     Attributes:
         config: a TOML file with any of these settings; flags override it.
-        gallery: pictures on a page, gallery.html in the run's folder, which is made at the end:
-            those that networks agree on most; 0: no page.
         run: the settings.
     """
 
     config: Path | None = None
-    gallery: int = 0
     run: IlluminateConfig = field(default_factory=IlluminateConfig, metadata=INLINE)
-
-    def __post_init__(self):
-        if self.gallery < 0:
-            raise InputError(f"gallery must be 0 or more, got {self.gallery}")
 
 
 def illuminate(flags: list[str]) -> None:
     """The command."""
-    command = parse_flags(IlluminateCommand, flags, "evojax-art illuminate")
+    config = parse_flags(IlluminateCommand, flags, "evojax-art illuminate").run
     keep_compiled()
-    outcome = run(command.run)
+    outcome = run(config)
     found = outcome.measures
     print(
         f"stopped: {outcome.reason}, {outcome.formulas} formulas, {outcome.seconds:.0f} s\n"
@@ -46,7 +38,7 @@ def illuminate(flags: list[str]) -> None:
     for name, (first, five) in outcome.agreed.items():
         print(f"{name}, which had no say: {100 * first:.1f} % first, {100 * five:.1f} % among 5")
     print(f"pictures: {outcome.folder}/elites.png, formulas: {outcome.folder}/elites.jsonl")
-    if command.gallery:
+    if config.gallery:
         page = outcome.folder / "gallery.html"
-        write_gallery([outcome.folder], page, outcome.folder.resolve().name, command.gallery)
+        write_gallery([outcome.folder], page, outcome.folder.resolve().name, config.gallery)
         print(f"gallery, to be opened in a browser: {page.resolve()}")

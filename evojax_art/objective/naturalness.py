@@ -16,7 +16,7 @@ from evojax_art.objective.tv import tv_noise
 
 _COARSE = 16  # fields to a side
 _SPECTRUM = 64  # pixels to a side of what a spectrum is taken of,
-_WAVES = (2, 28)  # and how many waves across it count: neither the whole nor single pixels
+_WAVES = (2, 16)  # and how many waves across it count: neither the whole nor single pixels
 _NATURAL = -2.0  # slope of the power of photographs: it falls with the square of the frequency
 _FLAT = 1e-7  # power that counts as none
 

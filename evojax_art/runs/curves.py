@@ -26,7 +26,8 @@ def write_curves(folder: Path, elites: Sequence[Elite]) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), dpi=140, layout="constrained")
         ranked, over_time = figure.subplots(1, 2)

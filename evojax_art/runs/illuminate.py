@@ -79,6 +79,8 @@ class IlluminateConfig:
         out: folder for the results, new or empty; by default runs/illuminate-SEED.
         look_every: minutes between two times that files are brought up to date, and unseen
             networks asked; 0: only at the end.
+        gallery: pictures on a page, gallery.html, which the command makes of a run when it has
+            ended: those that networks agree on most; 0: no page.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         early: a part before the run on small pictures, whose elites are its seeds.
         raster: the pictures that are judged; their size is by default the largest `judged_size`.
@@ -103,6 +105,7 @@ class IlluminateConfig:
     seeds: Path | None = None
     out: Path | None = field(default=None, metadata=UNSAVED)
     look_every: float = 5.0
+    gallery: int = 0
     batch: int = 0
     early: EarlyConfig = field(default_factory=EarlyConfig)
     raster: RasterConfig = field(default_factory=RasterConfig)
@@ -117,7 +120,7 @@ class IlluminateConfig:
             raise InputError(f"formulas must be 1 or more, got {self.formulas}")
         if self.max_length < 3:
             raise InputError(f"max_length must be 3 or more, got {self.max_length}")
-        for name in ("minutes", "batch", "look_every"):
+        for name in ("minutes", "batch", "gallery", "look_every"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
