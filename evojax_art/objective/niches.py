@@ -71,6 +71,8 @@ class EveryClass:
         """
         if not isinstance(net, Classifier):
             return None
+        if net.vocabulary is self.vocabulary:
+            return list(self.groups)
         return [self.vocabulary.match(group, net.vocabulary).indices for group in self.groups]
 
     def describe(self) -> list[str]:

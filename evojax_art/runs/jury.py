@@ -15,7 +15,7 @@ from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
 from evojax_art.runtime.plan import Plan
 
-_AT_ONCE = 16
+_AT_ONCE = 64  # pictures, at most
 UNKNOWN = -1  # rank of what a network has no class for
 
 
@@ -61,6 +61,8 @@ class Jury:
             for niche, group in enumerate(groups):
                 members[niche, list(group)] = True
             self._classes[name], asked[name] = members, net
+        largest = max((raster.height, *(net.size for net in asked.values())))
+        self._at_once = min(_AT_ONCE, plan.batch(largest))
         self._graphs, self._weights = split_nets(asked)
         self._draw: Any = {"look": look, "raster": raster, "plan": plan}
         self._examine = jax.jit(self._batch)
@@ -74,8 +76,8 @@ class Jury:
         """What each thinks of P formulas, each in its niche."""
         count = len(niches)
         found: list[Any] = []
-        for first in range(0, count, _AT_ONCE) if self._classes else ():
-            places = np.minimum(np.arange(first, first + _AT_ONCE), count - 1)
+        for first in range(0, count, self._at_once) if self._classes else ():
+            places = np.minimum(np.arange(first, first + self._at_once), count - 1)
             batch = take(programs, jnp.asarray(places))
             found.append(jax.device_get(self._examine(self._weights, batch, niches[places])))
         return {
