@@ -26,7 +26,7 @@ from evojax_art.runs.steadiness import kept
 from evojax_art.runtime.plan import make_plan
 
 BASE = ["--net", "squeezenet1_1", "efficientnet_lite0", "--judged-size", "128"]
-BASE += ["--unseen", "efficientnet_lite2", "--map-elites.growth.add", "all"]
+BASE += ["--unseen", "efficientnet_lite2"]
 WITHOUT = "--map-elites.growth.leave-out"
 VARIANTS = {
     "as it is": [],

@@ -5,13 +5,14 @@ import io
 import jax
 import pytest
 from rich.console import Console
+from test_illumination import illumination
 
 from evojax_art.cli.main import main
 from evojax_art.language.program import to_expressions
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.render.look import RasterConfig
-from evojax_art.runs.early import EarlyConfig, survivors_of
+from evojax_art.runs.early import EarlyConfig, elites_of, survivors_of
 from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
 
@@ -55,6 +56,19 @@ def test_a_run_starts_from_them(tmp_path):
         texts.append((tmp_path / name / "population.txt").read_text())
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
+
+
+def test_elites_of_small_pictures_are_the_seeds():
+    config, console = EarlyConfig(formulas=64), Console(file=io.StringIO())
+    found = elites_of(illumination(), config, jax.random.key(3), None, console)
+    run = illumination()
+    state = run.init(jax.random.key(3), None)
+    for number in range(1, 5):  # of 16 children
+        state, _ = run.step(state, number)
+    expected = {str(text) for text in to_expressions(state.repertoire.held.programs)}
+    texts = [str(text) for text in to_expressions(found)]
+    assert set(texts) == expected
+    assert len(texts) == len(expected), "each once"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def invert(xp, a: Quaternion) -> Quaternion:
 
 
 def divide(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    """A times the inverse of b."""
+    """The product of a and the inverse of b."""
     return multiply(xp, a, invert(xp, b))
 
 
@@ -79,12 +79,12 @@ def modulo(xp, a: Quaternion, b: Quaternion) -> Quaternion:
 
 
 def conjugation(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    """B turned by a: `A1`."""
+    """The second operand turned by the first: `A1`."""
     return multiply(xp, a, multiply(xp, b, invert(xp, a)))
 
 
 def conjugation2(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    """The conjugate of b turned by a: `A2`."""
+    """The conjugate of the second operand turned by the first: `A2`."""
     return conjugation(xp, a, conjugate(xp, b))
 
 
@@ -104,7 +104,7 @@ def normalize_positive(xp, a: Quaternion) -> Quaternion:
 
 
 def orth1(xp, a: Quaternion, b: Quaternion) -> Quaternion:
-    """B turned by the direction of a."""
+    """The second operand turned by the direction of the first."""
     direction = normalize(xp, a)
     return multiply(xp, direction, multiply(xp, b, conjugate(xp, direction)))
 

@@ -73,7 +73,8 @@ def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> Evol
         return None
     size = config.early.size
     wanted = replace(config.target, judged_size=(size,))
-    small = replace(config, target=wanted, raster=replace(config.raster, size=size))
+    raster = replace(config.raster, size=size)
+    small = replace(config, target=wanted, raster=raster, batch=0)  # that fits the run
     nets, target = load_target(wanted, config.views, plan, config.unseen)
     return _evolution(small, nets, target, bound, photograph, plan)
 

@@ -229,7 +229,10 @@ def _early(config: IlluminateConfig, plan: Plan) -> Illumination | None:
     if not config.early.formulas:
         return None
     size = config.early.size
-    small = replace(config, judged_size=(size,), raster=replace(config.raster, size=size))
+    raster = replace(config.raster, size=size)
+    small = replace(
+        config, judged_size=(size,), raster=raster, batch=0
+    )  # which fits the run proper
     return _illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0]
 
 
