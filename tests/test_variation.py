@@ -20,7 +20,7 @@ from evojax_art.language.program import (
     to_expressions,
 )
 from evojax_art.runtime.errors import InputError
-from evojax_art.search import variation
+from evojax_art.search import splicing, variation
 from evojax_art.search.variation import GrowthConfig, VariationConfig
 
 BATCH = 64
@@ -132,7 +132,7 @@ def test_variation_settings_are_checked():
 
 
 HOST_CAPACITY, DONOR_CAPACITY = 12, 7
-jitted_splice = jax.jit(variation.splice)
+jitted_splice = jax.jit(splicing.splice)
 
 
 @st.composite
@@ -343,6 +343,8 @@ FUNCTIONS = {
     "insert": "insert",
     "point": "mutate_point",
     "constant": "perturb_constant",
+    "move": "moved",
+    "recolour": "recoloured",
     "shrink": "shrink",
     "hoist": "hoist",
     "fresh": "grow",

@@ -37,14 +37,8 @@ from evojax_art.search.protocol import (
     nobody_yet,
     starters,
 )
-from evojax_art.search.variation import (
-    GrowthConfig,
-    breed_subst,
-    crossover,
-    either,
-    grow,
-    mutate_point,
-)
+from evojax_art.search.splicing import either
+from evojax_art.search.variation import GrowthConfig, breed_subst, crossover, grow, mutate_point
 
 _TRIES = 5  # slots that a child may try
 _CODE_STARTERS = 8  # archive formulas that fill the slots under the rule `code`

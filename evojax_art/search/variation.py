@@ -5,6 +5,7 @@ never outgrow their capacity L. Where a result would not fit, the choice that ma
 drawn again from those that fit (crossover, insertion), or the documented fallback is taken.
 
 All of it is cutting and pasting of postfix ranges, so one function, `splice`, does the moving.
+Children that keep their host's shape and are elsewhere in it are made by `affine`.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from dataclasses import dataclass, field, fields
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
+from evojax_art.search.affine import move, recolour
+from evojax_art.search.splicing import choose, choose_subtree, either, in_use, splice
 
 _OF_2015 = tuple(op.name for op in OPS if op.sampled)
 _LATER = tuple(op.name for op in OPS if op.is_later)
@@ -86,21 +89,26 @@ class VariationConfig:
         insert: a new operator above a subtree, its other operand a random leaf.
         point: one node becomes another op of the same arity.
         constant: one constant moves; falls back to point mutation where there is none.
+        move: the picture, or a subtree's, is shifted, turned and stretched; falls back to
+            `constant` where that does not fit.
+        recolour: its colours are mapped; likewise.
         shrink: a subtree becomes a smaller one from inside it.
         hoist: a subtree becomes the whole.
         fresh: a random formula that owes nothing to either parent.
         regrow_depth: levels of a subtree that `regrow` makes.
     """
 
-    crossover: float = 0.3
-    subst: float = 0.1
-    regrow: float = 0.1
+    crossover: float = 0.2
+    subst: float = 0.07
+    regrow: float = 0.08
     insert: float = 0.1
-    point: float = 0.15
+    point: float = 0.1
     constant: float = 0.1
-    shrink: float = 0.07
-    hoist: float = 0.03
-    fresh: float = 0.05
+    move: float = 0.12
+    recolour: float = 0.13
+    shrink: float = 0.05
+    hoist: float = 0.02
+    fresh: float = 0.03
     regrow_depth: int = 4
 
     @property
@@ -162,43 +170,12 @@ def grow(
     return Program(opcode, jnp.zeros((capacity, 4)), length)
 
 
-def splice(
-    host: Program,
-    start: Int[Array, ""],
-    end: Int[Array, ""],
-    donor: Program,
-    donor_start: Int[Array, ""],
-    donor_end: Int[Array, ""],
-) -> Program:
-    """`host` with its nodes [start, end) replaced by `donor`'s nodes [donor_start, donor_end).
-
-    The result must fit the host's capacity; the donor's may differ.
-    """
-    capacity = host.capacity
-    position = jnp.arange(capacity)
-    inserted = donor_end - donor_start
-    behind = position - start - inserted + end
-    from_donor = (position >= start) & (position < start + inserted)
-    host_index = jnp.clip(jnp.where(position < start, position, behind), 0, capacity - 1)
-    donor_index = jnp.clip(donor_start + position - start, 0, donor.capacity - 1)
-    length = host.length - (end - start) + inserted
-    in_use = position < length
-
-    def move(kept: Array, given: Array) -> Array:
-        shape = (capacity,) + (1,) * (kept.ndim - 1)
-        moved = jnp.where(from_donor.reshape(shape), given[donor_index], kept[host_index])
-        return jnp.where(in_use.reshape(shape), moved, jnp.zeros_like(moved))
-
-    opcode = move(host.opcode, donor.opcode)
-    return Program(opcode, move(host.constant, donor.constant), length.astype(jnp.int32))
-
-
 def crossover(key: Key[Array, ""], host: Program, donor: Program) -> Program:
     """A uniform node's subtree of the host becomes a uniform one of the donor's that fits."""
     host_key, donor_key = jax.random.split(key)
-    start, end = _choose_subtree(host_key, host)
+    start, end = choose_subtree(host_key, host)
     room = host.capacity - host.length + (end - start)
-    donor_start, donor_end = _choose_subtree(donor_key, donor, largest=room)
+    donor_start, donor_end = choose_subtree(donor_key, donor, largest=room)
     return splice(host, start, end, donor, donor_start, donor_end)
 
 
@@ -220,7 +197,7 @@ def breed_subst(key: Key[Array, ""], host: Program, donor: Program) -> Program:
 def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: int) -> Program:
     """A uniform node's subtree becomes a random one; where that does not fit, its root leaf."""
     node_key, grow_key = jax.random.split(key)
-    start, end = _choose_subtree(node_key, host)
+    start, end = choose_subtree(node_key, host)
     fresh = grow(grow_key, min(host.capacity, 1 << max_depth), growth, max_depth)
     fits = host.length - (end - start) + fresh.length <= host.capacity
     # The first node of a postfix program is a leaf.
@@ -230,7 +207,7 @@ def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: 
 def insert(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
     """A random operator above a uniform node, its other operand (if any) a random leaf."""
     node_key, op_key, shape_key = jax.random.split(key, 3)
-    start, end = _choose_subtree(node_key, host)
+    start, end = choose_subtree(node_key, host)
     op_draw, leaf_draw = jax.random.uniform(op_key, (2,))
     arity_draw, side_draw = jax.random.uniform(shape_key, (2,))
     room = host.capacity - host.length
@@ -260,7 +237,7 @@ def mutate_point(
         subst_bias: probability that a binary operator becomes `subst` outright (0.5 in 2015).
     """
     node_key, op_key, bias_key = jax.random.split(key, 3)
-    node = _choose(node_key, _in_use(host))
+    node = choose(node_key, in_use(host))
     arity = jnp.asarray(ARITY)[host.opcode[node]]
     opcode = _drawn_op(jax.random.uniform(op_key), arity, growth)
     to_subst = (arity == 2) & jax.random.bernoulli(bias_key, subst_bias)
@@ -275,8 +252,8 @@ def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = 
     beyond 1.
     """
     node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
-    is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & _in_use(host)
-    node = _choose(node_key, is_constant)
+    is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & in_use(host)
+    node = choose(node_key, is_constant)
     named = jnp.asarray(COMPONENTS)[host.opcode[node]]
     value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
     size = 10 ** jax.random.uniform(size_key, minval=-2.0, maxval=0.0)
@@ -288,19 +265,33 @@ def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = 
     return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, growth))
 
 
+def moved(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+    """By `affine.move`; a constant moves where that does not fit."""
+    move_key, fallback_key = jax.random.split(key)
+    child, fits = move(move_key, host)
+    return either(fits, child, perturb_constant(fallback_key, host, growth))
+
+
+def recoloured(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+    """By `affine.recolour`; a constant moves where that does not fit."""
+    recolour_key, fallback_key = jax.random.split(key)
+    child, fits = recolour(recolour_key, host)
+    return either(fits, child, perturb_constant(fallback_key, host, growth))
+
+
 def shrink(key: Key[Array, ""], host: Program) -> Program:
     """A uniform node's subtree becomes a uniform subtree of itself."""
     outer_key, inner_key = jax.random.split(key)
     starts = subtree_starts(host)
-    outer = _choose(outer_key, _in_use(host))
+    outer = choose(outer_key, in_use(host))
     position = jnp.arange(host.capacity)
-    inner = _choose(inner_key, (position >= starts[outer]) & (position <= outer))
+    inner = choose(inner_key, (position >= starts[outer]) & (position <= outer))
     return splice(host, starts[outer], outer + 1, host, starts[inner], inner + 1)
 
 
 def hoist(key: Key[Array, ""], host: Program) -> Program:
     """A uniform node's subtree becomes the whole formula."""
-    start, end = _choose_subtree(key, host)
+    start, end = choose_subtree(key, host)
     return splice(host, jnp.int32(0), host.length, host, start, end)
 
 
@@ -320,6 +311,8 @@ def vary(
         "insert": lambda key: insert(key, host, growth),
         "point": lambda key: mutate_point(key, host, growth),
         "constant": lambda key: perturb_constant(key, host, growth),
+        "move": lambda key: moved(key, host, growth),
+        "recolour": lambda key: recoloured(key, host, growth),
         "shrink": lambda key: shrink(key, host),
         "hoist": lambda key: hoist(key, host),
         "fresh": lambda key: grow(key, capacity, growth),
@@ -340,30 +333,3 @@ def _drawn_op(draw: Float[Array, ""], arity: Int[Array, ""], growth: GrowthConfi
     count = jnp.asarray(counts)[arity]
     index = jnp.minimum((draw * count).astype(jnp.int32), count - 1)
     return jnp.asarray(table)[arity, index]
-
-
-def _in_use(program: Program) -> Bool[Array, "L"]:
-    return jnp.arange(program.capacity) < program.length
-
-
-def _choose(key: Key[Array, ""], among: Bool[Array, "L"]) -> Int[Array, ""]:
-    """A uniform index among those that are true; 0 where none is."""
-    return jnp.argmax(jnp.where(among, jax.random.uniform(key, among.shape), -1.0))
-
-
-def _choose_subtree(
-    key: Key[Array, ""], program: Program, largest: Int[Array, ""] | None = None
-) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """The range [start, end) under a uniform node, among those of at most `largest` nodes."""
-    starts = subtree_starts(program)
-    size = jnp.arange(program.capacity) + 1 - starts
-    among = _in_use(program)
-    if largest is not None:
-        among &= size <= largest
-    node = _choose(key, among)
-    return starts[node], node + 1
-
-
-def either(condition: Bool[Array, ""], one: Program, other: Program) -> Program:
-    """`one` where the condition holds, else `other`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
