@@ -51,6 +51,7 @@ from evojax_art.search.map_elites import MapElites
 
 SEEN = Raster(height=224, width=224, samples=3)  # what networks that had no say are shown
 _SHEET_PICTURES, _SHEET_CELL = 60, 160
+_OBJECTIVE = ObjectiveConfig(contrast_gate=0.1)  # what is almost one colour nobody recognises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class IlluminateConfig:
     early: EarlyConfig = field(default_factory=EarlyConfig)
     raster: RasterConfig = field(default_factory=RasterConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: ObjectiveConfig = _OBJECTIVE
     map_elites: MapElites = field(default_factory=MapElites)
     gradient: GradientConfig = field(default_factory=GradientConfig)
 
