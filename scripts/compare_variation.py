@@ -1,0 +1,89 @@
+"""Which ways to make children win niches: so many children by each, of the elites of a run.
+
+python scripts/compare_variation.py RUN --net squeezenet1_1 efficientnet_lite0 --judged-size 128
+
+RUN is a folder of `illuminate`. Every child is drawn and judged as there, and compared with the
+elite of every niche. Prints a line a way: the share of children that would win a niche, niches won
+a child, and what all niches would gain together, in log-odds a child.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax_art.language.program import Program, encode, take
+from evojax_art.objective.niches import niches_of
+from evojax_art.objective.settings import build_objective
+from evojax_art.objective.target import TargetConfig, load_judges
+from evojax_art.objective.views import ViewsConfig
+from evojax_art.render.look import RasterConfig
+from evojax_art.runs.illuminate import IlluminateConfig
+from evojax_art.runs.repertoire import read_elites
+from evojax_art.runtime.plan import make_plan
+from evojax_art.search.illumination import Illumination
+from evojax_art.search.variation import VariationConfig, vary
+
+
+def main() -> None:
+    """The script."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--net", nargs="+", default=["cifar100"])
+    parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--judged-size", type=int, default=0)
+    parser.add_argument("--children", type=int, default=768)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    plan = make_plan()
+    wanted = TargetConfig(
+        net=tuple(given.net), weights=tuple(given.weights), judged_size=(given.judged_size,)
+    )
+    nets = load_judges(wanted, plan)
+    niches, every = niches_of(nets, wanted, (), ViewsConfig())
+    config = IlluminateConfig()
+    algorithm = replace(config.map_elites, niches=len(every.groups))
+    objective = build_objective(config.objective, niches, niches=niches)
+    illumination = Illumination(
+        algorithm, nets, niches, objective, RasterConfig(), max_length=config.max_length, plan=plan
+    )
+    evaluate = jax.jit(
+        lambda programs: (
+            illumination.evaluator.evaluate_all(
+                programs, illumination.params, batch=illumination.batch
+            ).scores
+        )
+    )
+    elites = encode([elite.formula for elite in read_elites(given.run)], config.max_length)
+    standing = jnp.max(evaluate(elites), axis=0)
+    host_key, donor_key, key = jax.random.split(jax.random.key(given.seed), 3)
+    count, among = given.children, elites.length.shape[0]
+    hosts = take(elites, jax.random.randint(host_key, (count,), 0, among))
+    donors = take(elites, jax.random.randint(donor_key, (count,), 0, among))
+    keys = jax.random.split(key, count)
+
+    def children(variation: VariationConfig) -> Program:
+        breed = jax.vmap(lambda *of: vary(*of, variation, algorithm.growth))
+        return jax.jit(breed)(keys, hosts, donors)
+
+    print(
+        "| way | children that win | niches won a child | gain a child | nodes |\n|---|---|---|---|---|"
+    )
+    weights = VariationConfig().weights
+    for way in (*weights, "all, as weighted"):
+        alone = VariationConfig(**{name: float(name == way) for name in weights})
+        made = children(alone if way in weights else VariationConfig())
+        gain = np.maximum(np.asarray(evaluate(made) - standing), 0)
+        print(
+            f"| {way} | {100 * np.mean(gain.max(axis=1) > 0):.1f} % | "
+            f"{np.sum(gain.max(axis=0) > 0) / count:.3f} | {gain.max(axis=0).sum() / count:.4f} | "
+            f"{np.mean(np.asarray(made.length)):.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
