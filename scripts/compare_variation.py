@@ -69,9 +69,8 @@ def main() -> None:
         breed = jax.vmap(lambda *of: vary(*of, variation, algorithm.growth))
         return jax.jit(breed)(keys, hosts, donors)
 
-    print(
-        "| way | children that win | niches won a child | gain a child | nodes |\n|---|---|---|---|---|"
-    )
+    print("| way | children that win | niches won a child | gain a child | nodes |")
+    print("|---" * 5 + "|")
     weights = VariationConfig().weights
     for way in (*weights, "all, as weighted"):
         alone = VariationConfig(**{name: float(name == way) for name in weights})
