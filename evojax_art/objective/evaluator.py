@@ -12,12 +12,13 @@ from evojax_art.language.program import Program, take
 from evojax_art.nets.base import Network, by_name, merge_nets, split_nets
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.evaluation import Evaluation, Objective
+from evojax_art.objective.naturalness import ContrastGate
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.terms import Target
 from evojax_art.objective.views import Views, ViewsConfig, draw_views
 from evojax_art.render.batch import render_population
-from evojax_art.render.look import RasterConfig
+from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runtime.plan import Plan, current_plan
 
 
@@ -137,6 +138,21 @@ class Evaluator:
             images=params.photographs,
             plan=self.plan,
         )
+
+    def sketch(
+        self, population: Program, params: Params, size: int
+    ) -> Float[Array, "P size size 3"]:
+        """The same pictures small, of one sample a pixel."""
+        small = Raster(height=size, width=size, samples=1)
+        return render_population(
+            population, self.look, small, images=params.photographs, plan=self.plan
+        )
+
+    @property
+    def least_contrast(self) -> float:
+        """Of pictures that may win, see `naturalness`; 0 where there is no such gate."""
+        gates = (gate for gate in self._objective.constraints if isinstance(gate, ContrastGate))
+        return max((gate.limit for gate in gates), default=0.0)
 
     def unknown(self, population: Program, params: Params) -> Evaluation:
         """What is known of P programs that are not evaluated: nothing, so they are not valid."""

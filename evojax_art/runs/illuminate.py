@@ -51,6 +51,7 @@ from evojax_art.search.map_elites import MapElites
 
 SEEN = Raster(height=224, width=224, samples=3)  # what networks that had no say are shown
 _SHEET_PICTURES, _SHEET_CELL = 60, 160
+_ALGORITHM = MapElites(surplus=0.5)
 _OBJECTIVE = ObjectiveConfig(contrast_gate=0.1)  # what is almost one colour nobody recognises
 
 
@@ -112,7 +113,7 @@ class IlluminateConfig:
     raster: RasterConfig = field(default_factory=RasterConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = _OBJECTIVE
-    map_elites: MapElites = field(default_factory=MapElites)
+    map_elites: MapElites = _ALGORITHM
     gradient: GradientConfig = field(default_factory=GradientConfig)
 
     def __post_init__(self):

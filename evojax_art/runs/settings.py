@@ -77,7 +77,7 @@ class RunConfig:
     views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     genetic: Genetic = field(default_factory=Genetic)
-    map_elites: MapElites = field(default_factory=MapElites)
+    map_elites: MapElites = field(default_factory=lambda: MapElites(surplus=0.5))
     mount2015: Mount2015 = field(default_factory=Mount2015)
     memetic: MemeticConfig = field(default_factory=MemeticConfig, metadata=formerly("polish"))
 

@@ -26,6 +26,7 @@ from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.plan import Plan
 from evojax_art.search.memetic import MemeticConfig, nobody_polished, polish_best
 from evojax_art.search.protocol import NOBODY, Algorithm
+from evojax_art.search.sieve import sieve, with_fitting_surplus
 
 VISIT = 64  # generations that the host may let pass before it looks again, at most
 
@@ -138,7 +139,6 @@ class Evolution:
         polish: MemeticConfig | None = None,
         plan: Plan | None = None,
     ):
-        self.algorithm = algorithm
         self.evaluator = Evaluator(
             nets,
             target,
@@ -151,6 +151,7 @@ class Evolution:
         )
         self.target = self.evaluator.target
         self.look, self.raster = self.evaluator.look, self.evaluator.raster
+        self.algorithm = with_fitting_surplus(algorithm, self.raster.height)
         self.params = self.evaluator.params
         self._polish = polish or MemeticConfig()
         self._capacity = max_length
@@ -242,7 +243,13 @@ class Evolution:
             params = self.evaluator.seen_anew(params, view_key[0])
         number = state.generation + 1
         algorithm, before = self.algorithm, self.algorithm.survivors(state.algorithm)
-        offspring = algorithm.ask(ask_key, state.algorithm)
+        offspring = sieve(
+            algorithm.ask(ask_key, state.algorithm),
+            before.programs,
+            self.evaluator,
+            params,
+            algorithm.num_offspring,
+        )
         offspring = offspring._replace(birth=births(number, 0, algorithm.num_offspring))
         threshold = algorithm.threshold(state.algorithm)
         evaluation = self.evaluator.evaluate_all(

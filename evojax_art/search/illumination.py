@@ -26,6 +26,7 @@ from evojax_art.runtime.plan import Plan
 from evojax_art.search.generation import births, births_of
 from evojax_art.search.map_elites import MapElites, Repertoire
 from evojax_art.search.protocol import NOBODY, Offspring, concatenate
+from evojax_art.search.sieve import sieve, with_fitting_surplus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +155,10 @@ class Illumination:
         gradient: GradientConfig | None = None,
         plan: Plan | None = None,
     ):
-        self.algorithm = algorithm
         self.evaluator = Evaluator(
             nets, target, objective, raster, photographs=photographs, views=views, plan=plan
         )
+        self.algorithm = with_fitting_surplus(algorithm, self.evaluator.raster.height)
         self.params = self.evaluator.params
         self.gradient = gradient or GradientConfig()
         self._capacity = max_length
@@ -199,7 +200,13 @@ class Illumination:
         params = self.evaluator.seen_anew(params, view_key)
         number = state.generation + 1
         before = state.repertoire
-        offspring = self.algorithm.ask(ask_key, before)
+        offspring = sieve(
+            self.algorithm.ask(ask_key, before),
+            before.held.programs,
+            self.evaluator,
+            params,
+            self.algorithm.num_offspring,
+        )
         if climbs:
             offspring = concatenate(offspring, self._climbers(climb_key, before, params))
         count = len(offspring.parents)

@@ -43,6 +43,8 @@ class MapElites:
     Attributes:
         niches: K of them.
         offspring: children evaluated per generation, O.
+        surplus: share of them that is made besides, so that those which promise nothing can be left
+            out (`sieve`). Where pictures are smaller than 96 pixels it is not used.
         starters: random formulas, or seeds, before there are children.
         kinds: elites of each niche, which differ in brightness.
         parents: hosts are "uniform" among elites, or chosen by "curiosity": those oftener whose
@@ -61,6 +63,7 @@ class MapElites:
 
     niches: int = field(default=1, metadata=INTERNAL)
     offspring: int = 256
+    surplus: float = 0.0
     starters: int = 1024
     kinds: int = 1
     parents: Literal["uniform", "curiosity"] = "curiosity"
@@ -80,12 +83,14 @@ class MapElites:
                 raise InputError(f"map_elites.{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 < self.patience <= 1:
             raise InputError(f"map_elites.patience must be above 0, 1 at most, got {self.patience}")
+        if not 0 <= self.surplus <= 10:
+            raise InputError(f"map_elites.surplus must be 0 to 10, got {self.surplus}")
         if not self.parsimony >= 0:
             raise InputError(f"map_elites.parsimony must be 0 or more, got {self.parsimony}")
 
     @property
     def num_offspring(self) -> int:
-        """Programs that each `ask` returns."""
+        """Programs of each generation that are evaluated; with a surplus `ask` returns more."""
         return self.offspring
 
     @property
@@ -110,12 +115,13 @@ class MapElites:
     def ask(self, key: Key[Array, ""], state: "Repertoire") -> Offspring:
         """Starters while there are any, then children of elites."""
         host_key, donor_key, vary_key = jax.random.split(key, 3)
-        hosts = self.choose(host_key, state, self.offspring)
+        count = self.offspring + round(self.surplus * self.offspring)
+        hosts = self.choose(host_key, state, count)
         evenly = _share(jnp.ones_like(state.curiosity), state.held.taken)
-        donors = jax.random.categorical(donor_key, jnp.log(evenly), shape=(self.offspring,))
+        donors = jax.random.categorical(donor_key, jnp.log(evenly), shape=(count,))
         children = in_groups(
             lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
-            jax.random.split(vary_key, self.offspring),
+            jax.random.split(vary_key, count),
             take(state.held.programs, hosts),
             take(state.held.programs, donors),
         )

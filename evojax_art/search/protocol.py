@@ -76,7 +76,7 @@ class Algorithm(Protocol):
 
     @property
     def num_offspring(self) -> int:
-        """Programs that each `ask` returns."""
+        """Programs of a generation that are evaluated; `ask` may return more, see `sieve`."""
         ...
 
     def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> Any:
