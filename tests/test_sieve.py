@@ -21,7 +21,7 @@ HOST = "( isin ( * x_iy k ) )"
 SAME = "( + ( isin ( * x_iy k ) ) ( - x x ) )"
 OTHER = "( isin ( * y_k k ) )"
 FLAT = "( q 0.2 0.3 0.1 0.4 )"
-FAINT = "( * ( q 0.04 0 0 0 ) ( isin ( * x_iy k ) ) )"
+FAINT = "( * ( q 0.1 0 0 0 ) ( isin ( * x_iy k ) ) )"
 
 
 def left(children: list[str], count: int, contrast_gate: float = 0.0, **given) -> list[str]:
@@ -47,7 +47,7 @@ def test_too_few_are_made_up_for_and_order_stays():
 
 
 def test_a_gate_asks_for_contrast():
-    assert left([FAINT, OTHER], 1, contrast_gate=0.1) == [OTHER]
+    assert left([FAINT, OTHER], 1, contrast_gate=0.02) == [OTHER]
     assert left([FAINT, OTHER], 1) == [FAINT]
 
 
