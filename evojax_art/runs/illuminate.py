@@ -232,9 +232,8 @@ def _early(config: IlluminateConfig, plan: Plan) -> Illumination | None:
         return None
     size = config.early.size
     raster = replace(config.raster, size=size)
-    small = replace(
-        config, judged_size=(size,), raster=raster, batch=0
-    )  # which fits the run proper
+    # A batch that was asked for fits the run proper.
+    small = replace(config, judged_size=(size,), raster=raster, batch=0)
     return _illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0]
 
 
