@@ -66,14 +66,14 @@ def main() -> None:
     keys = jax.random.split(key, count)
 
     def children(variation: VariationConfig) -> Program:
-        breed = jax.vmap(lambda *of: vary(*of, variation, algorithm.growth))
+        breed = jax.vmap(lambda *of: vary(of[0], of[1], of[2], variation, algorithm.growth))
         return jax.jit(breed)(keys, hosts, donors)
 
     print("| way | children that win | niches won a child | gain a child | nodes |")
     print("|---" * 5 + "|")
     weights = VariationConfig().weights
     for way in (*weights, "all, as weighted"):
-        alone = VariationConfig(**{name: float(name == way) for name in weights})
+        alone = replace(VariationConfig(), **{name: float(name == way) for name in weights})
         made = children(alone if way in weights else VariationConfig())
         gain = np.maximum(np.asarray(evaluate(made) - standing), 0)
         print(

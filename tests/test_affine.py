@@ -1,10 +1,12 @@
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
 from evojax_art.interpreter.reference import evaluate
 from evojax_art.language.formula import parse
-from evojax_art.language.program import Program, decode, encode, is_valid, take
+from evojax_art.language.program import decode, encode, is_valid, take
 from evojax_art.language.quaternions import Coordinates
 from evojax_art.search.affine import move, recolour
 from evojax_art.search.variation import moved, perturb_constant, recoloured
@@ -14,7 +16,7 @@ COUNT = 200
 WAYS = {"move": (move, moved), "recolour": (recolour, recoloured)}
 
 
-def made(fn, formula: str, capacity: int = 64, seed: int = 0) -> Program:
+def made(fn, formula: str, capacity: int = 64, seed: int = 0) -> Any:
     host = take(encode([formula], capacity), 0)
     keys = jax.random.split(jax.random.key(seed), COUNT)
     return jax.jit(jax.vmap(lambda key: fn(key, host)))(keys)

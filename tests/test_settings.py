@@ -327,6 +327,7 @@ def test_every_illumination_lives_through_a_tiny_generation(path, tiny_weights, 
     flags += ["--formulas", "1", "--max-length", "16", "--map-elites.starters", "8"]
     flags += ["--judged-size", "0", "--map-elites.offspring", "4", "--out", str(tmp_path / "out")]
     flags += ["--early.formulas", "1", "--early.size", "16", "--gallery", "2", "--unseen", "none"]
+    flags += ["--objective.contrast-gate", "0"]  # so few would all be faint
     assert main(["illuminate", "--config", str(path), *flags]) == 0
     assert read_config(tmp_path / "out" / "config.toml", IlluminateConfig).batch > 0
 
