@@ -4,7 +4,8 @@ python scripts/compare_variation.py RUN --net squeezenet1_1 efficientnet_lite0 -
 
 RUN is a folder of `illuminate`. Every child is drawn and judged as there, and compared with the
 elite of every niche. Prints a line a way: the share of children that would win a niche, niches won
-a child, and what all niches would gain together, in log-odds a child.
+a child, what all niches would gain together, in log-odds a child, and the share of children that
+the sieve would leave out.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.repertoire import read_elites
 from evojax_art.runtime.plan import make_plan
 from evojax_art.search.illumination import Illumination
+from evojax_art.search.sieve import promises
 from evojax_art.search.variation import VariationConfig, vary
 
 
@@ -64,13 +66,16 @@ def main() -> None:
     hosts = take(elites, jax.random.randint(host_key, (count,), 0, among))
     donors = take(elites, jax.random.randint(donor_key, (count,), 0, among))
     keys = jax.random.split(key, count)
+    promising = jax.jit(
+        lambda made: promises(made, hosts, illumination.evaluator, illumination.params)
+    )
 
     def children(variation: VariationConfig) -> Program:
         breed = jax.vmap(lambda *of: vary(of[0], of[1], of[2], variation, algorithm.growth))
         return jax.jit(breed)(keys, hosts, donors)
 
-    print("| way | children that win | niches won a child | gain a child | nodes |")
-    print("|---" * 5 + "|")
+    print("| way | children that win | niches won a child | gain a child | left out | nodes |")
+    print("|---" * 6 + "|")
     weights = VariationConfig().weights
     for way in (*weights, "all, as weighted"):
         alone = replace(VariationConfig(), **{name: float(name == way) for name in weights})
@@ -79,6 +84,7 @@ def main() -> None:
         print(
             f"| {way} | {100 * np.mean(gain.max(axis=1) > 0):.1f} % | "
             f"{np.sum(gain.max(axis=0) > 0) / count:.3f} | {gain.max(axis=0).sum() / count:.4f} | "
+            f"{100 * np.mean(~np.asarray(promising(made))):.1f} % | "
             f"{np.mean(np.asarray(made.length)):.0f} |",
             flush=True,
         )

@@ -230,7 +230,7 @@ def test_population_seeds_the_next_run(finished, tiny_weights, tmp_path):
     best = parse((folder / "best.txt").read_text())  # or a shorter formula of the same picture
     assert len(survivors[0]) <= len(best)
     first, second = render(encode([survivors[0], best]), 8, 8, samples=2)
-    np.testing.assert_allclose(np.mean(first), np.mean(second), atol=0.01)
+    np.testing.assert_allclose(first, second, atol=1e-5)
     out = tmp_path / "next"
     seeds = ("--seeds", folder / "population.txt")
     assert evolve("--weights", tiny_weights, "--out", out, *seeds, "--formulas", 8) == 0

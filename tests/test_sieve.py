@@ -1,5 +1,7 @@
 """Which children are left out: a sketch tells that they can win nothing."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,13 @@ from flax import nnx
 
 from evojax_art.language.program import decode, encode, take
 from evojax_art.objective.evaluator import Evaluator
-from evojax_art.objective.settings import ObjectiveConfig
+from evojax_art.objective.niches import EveryClass
+from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
+from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
+from evojax_art.search.illumination import Illumination
 from evojax_art.search.map_elites import MapElites
 from evojax_art.search.protocol import NOBODY, Offspring
 from evojax_art.search.sieve import sieve, with_fitting_surplus
@@ -67,3 +72,29 @@ def test_a_surplus_is_made_and_left_out_again_of_small_pictures():
     assert with_fitting_surplus(genetic, 32) is genetic
     with pytest.raises(InputError, match=r"map_elites\.surplus must be 0 to 10, got -1"):
         MapElites(surplus=-1)
+
+
+@pytest.mark.parametrize("kind", ["evolution", "illumination"])
+def test_a_generation_evaluates_as_many_as_it_says(kind):
+    net = TinyNet(rngs=nnx.Rngs(0))
+    niches = EveryClass(net.vocabulary, [(0,), (1,)])
+    algorithm = MapElites(niches=2, offspring=4, starters=4, surplus=1.0)
+    raster, key = RasterConfig(size=96, samples=1), jax.random.key(0)
+    if kind == "illumination":
+        objective = build_objective(ObjectiveConfig(), niches, niches=niches)
+        run = Illumination(algorithm, {"": net}, niches, objective, raster, max_length=16, batch=4)
+        state = run.init(key)
+        for number in (1, 2):
+            state, passed = run.step(state, number)
+        asked = state.repertoire.asked
+        assert passed.programs.length.shape == (4,)
+        assert run.algorithm.surplus == 1.0
+    else:
+        algorithm = replace(algorithm, main=1)
+        objective = build_objective(ObjectiveConfig(), niches, niches=niches, main=1)
+        run = Evolution(algorithm, net, [1], objective, raster, max_length=16, batch=4)
+        state = run.init(key)
+        for _ in range(2):
+            state, _ = run.step(state)
+        asked = state.algorithm.asked
+    assert int(asked) == run.scored(2) == 8

@@ -124,9 +124,11 @@ def test_growth_settings_are_checked(settings_, message):
 
 
 def test_variation_settings_are_checked():
-    for wrong in ({"crossover": -0.1}, dict.fromkeys(VariationConfig().weights, 0)):
-        with pytest.raises(InputError, match="weights"):
-            VariationConfig(**wrong)
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"variation\.move must be 0 or more, and finite"):
+            VariationConfig(move=wrong)
+    with pytest.raises(InputError, match="one of the weights must be above 0"):
+        VariationConfig(**dict.fromkeys(VariationConfig().weights, 0))
     with pytest.raises(InputError, match="regrow_depth"):
         VariationConfig(regrow_depth=0)
 

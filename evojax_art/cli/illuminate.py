@@ -37,6 +37,9 @@ def illuminate(flags: list[str]) -> None:
     )
     for name, (first, five) in outcome.agreed.items():
         print(f"{name}, which had no say: {100 * first:.1f} % first, {100 * five:.1f} % among 5")
+    if not found.niches:
+        print("no formula was valid: breed for longer, or lower objective.contrast_gate")
+        return
     print(f"pictures: {outcome.folder}/elites.png, formulas: {outcome.folder}/elites.jsonl")
     if config.gallery:
         page = outcome.folder / "gallery.html"

@@ -74,7 +74,8 @@ def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> Evol
     size = config.early.size
     wanted = replace(config.target, judged_size=(size,))
     raster = replace(config.raster, size=size)
-    small = replace(config, target=wanted, raster=raster, batch=0)  # that fits the run
+    # A batch that was asked for fits the run proper.
+    small = replace(config, target=wanted, raster=raster, batch=0)
     nets, target = load_target(wanted, config.views, plan, config.unseen)
     return _evolution(small, nets, target, bound, photograph, plan)
 

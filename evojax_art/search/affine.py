@@ -12,12 +12,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from evojax_art.language.ops import AT, BY_NAME, CONSTANT
 from evojax_art.language.program import Program, subtree_starts
 from evojax_art.language.quaternions import Quaternion, multiply
-from evojax_art.search.splicing import choose_subtree, either, splice
+from evojax_art.search.splicing import LARGEST_CONSTANT, choose_subtree, either, splice
 
 _PLUS, _TIMES, _PLANE = (BY_NAME[name].opcode for name in ("+", "*", "x_iy"))
 _FRAME = (CONSTANT, CONSTANT, _PLANE, _TIMES, _PLUS)  # postfix: ( + b ( * a x_iy ) )
 _LEAST, _MOST = 0.03, 0.6  # size of a step
-_LARGEST = 1e6  # constants stay within this
 
 
 def recolour(key: Key[Array, ""], host: Program) -> tuple[Program, Bool[Array, ""]]:
@@ -112,5 +111,7 @@ def _mapped(
     child = either(is_within, host, wrapped)
     values = jnp.where(is_within, jnp.stack(composed), jnp.stack(added))
     place = start + jnp.arange(2)
-    constant = child.constant.at[place].set(jnp.clip(values, -_LARGEST, _LARGEST), mode="drop")
+    constant = child.constant.at[place].set(
+        jnp.clip(values, -LARGEST_CONSTANT, LARGEST_CONSTANT), mode="drop"
+    )
     return child._replace(constant=constant), child.length <= host.capacity

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from evojax_art.language.program import Program, take
 from evojax_art.objective.evaluator import Evaluator, Params
@@ -50,16 +50,16 @@ def sieve(
     if len(offspring.parents) == count:
         return offspring
     hosts = offspring.parents[:, 0]
-    ours = evaluator.sketch(offspring.programs, params, SIZE)
-    theirs = evaluator.sketch(take(programs, jnp.maximum(hosts, 0)), params, SIZE)
-    promises = _differs(ours, theirs) & _shows(ours, evaluator.least_contrast)
-    order = jnp.argsort(~(promises | (hosts == NOBODY)), stable=True)[:count]
-    return take(offspring, order)
+    theirs = take(programs, jnp.maximum(hosts, 0))
+    chosen = promises(offspring.programs, theirs, evaluator, params) | (hosts == NOBODY)
+    return take(offspring, jnp.argsort(~chosen, stable=True)[:count])
 
 
-def _differs(ours: Float[Array, "O H W 3"], theirs: Float[Array, "O H W 3"]) -> Bool[Array, "O"]:
-    return jnp.any(jnp.abs(ours - theirs) > _SAME, axis=(1, 2, 3))
-
-
-def _shows(sketches: Float[Array, "O H W 3"], least: float) -> Bool[Array, "O"]:
-    return coarse_contrast(sketches) >= max(_FLAT, _CAUTION * least)
+def promises(
+    children: Program, hosts: Program, evaluator: Evaluator, params: Params
+) -> Bool[Array, "O"]:
+    """Whether a child's sketch differs from its host's, and is of more than one colour."""
+    ours = evaluator.sketch(children, params, SIZE)
+    theirs = evaluator.sketch(hosts, params, SIZE)
+    differs = jnp.any(jnp.abs(ours - theirs) > _SAME, axis=(1, 2, 3))
+    return differs & (coarse_contrast(ours) >= max(_FLAT, _CAUTION * evaluator.least_contrast))

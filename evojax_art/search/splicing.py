@@ -6,6 +6,8 @@ from jaxtyping import Array, Bool, Int, Key
 
 from evojax_art.language.program import Program, subtree_starts
 
+LARGEST_CONSTANT = 1e6  # mutations keep constants within this
+
 
 def splice(
     host: Program,

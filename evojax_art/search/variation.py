@@ -8,6 +8,7 @@ All of it is cutting and pasting of postfix ranges, so one function, `splice`, d
 Children that keep their host's shape and are elsewhere in it are made by `affine`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
@@ -21,12 +22,18 @@ from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program,
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
 from evojax_art.search.affine import move, recolour
-from evojax_art.search.splicing import choose, choose_subtree, either, in_use, splice
+from evojax_art.search.splicing import (
+    LARGEST_CONSTANT,
+    choose,
+    choose_subtree,
+    either,
+    in_use,
+    splice,
+)
 
 _OF_2015 = tuple(op.name for op in OPS if op.sampled)
 _LATER = tuple(op.name for op in OPS if op.is_later)
 _IMAGE_WEIGHT = 3  # a picture's leaf is drawn as often as so many others
-_LARGEST_CONSTANT = 1e6  # perturbation keeps constants within this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +125,11 @@ class VariationConfig:
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self):
-        if min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
-            raise InputError("variation weights must not be negative, and one must be positive")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:  # nor NaN
+                raise InputError(f"variation.{name} must be 0 or more, and finite, got {weight}")
+        if not any(self.weights.values()):
+            raise InputError("variation: one of the weights must be above 0")
         if not 1 <= self.regrow_depth <= 31:
             raise InputError(f"variation.regrow_depth must be 1 to 31, got {self.regrow_depth}")
 
@@ -258,7 +268,7 @@ def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = 
     value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
     size = 10 ** jax.random.uniform(size_key, minval=-2.0, maxval=0.0)
     step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
-    moved = jnp.clip(value + step, -_LARGEST_CONSTANT, _LARGEST_CONSTANT)
+    moved = jnp.clip(value + step, -LARGEST_CONSTANT, LARGEST_CONSTANT)
     child = Program(
         host.opcode.at[node].set(CONSTANT), host.constant.at[node].set(moved), host.length
     )
