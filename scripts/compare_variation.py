@@ -78,8 +78,8 @@ def main() -> None:
     print("|---" * 6 + "|")
     weights = VariationConfig().weights
     for way in (*weights, "all, as weighted"):
-        alone = replace(VariationConfig(), **{name: float(name == way) for name in weights})
-        made = children(alone if way in weights else VariationConfig())
+        only = {name: float(name == way) for name in weights}
+        made = children(replace(VariationConfig(), **(only if way in weights else weights)))
         gain = np.maximum(np.asarray(evaluate(made) - standing), 0)
         print(
             f"| {way} | {100 * np.mean(gain.max(axis=1) > 0):.1f} % | "

@@ -1,7 +1,7 @@
 """Children that can win nothing are told by a sketch, and make room for others.
 
-One child in four draws what its host draws, or next to nothing: its mutation was somewhere that
-does not show. A sketch of 32x32 points costs half a hundredth of a picture of 224x224 at 2x2
+One child in three or four draws what its host draws, or next to nothing: its mutation was somewhere
+that does not show. A sketch of 32x32 points costs half a hundredth of a picture of 224x224 at 2x2
 samples, and no network need look at it. So an algorithm may hand out more children than are
 evaluated (`MapElites.surplus`), and those that promise nothing are left out.
 """
