@@ -8,7 +8,7 @@ from rich.console import Console
 from test_illumination import illumination
 
 from evojax_art.cli.main import main
-from evojax_art.language.program import to_expressions
+from evojax_art.language.program import Program, to_expressions
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.render.look import RasterConfig
@@ -22,8 +22,20 @@ SMALL = (
 ).split()
 
 
-def survivors(config: EarlyConfig, gate: float = 0.0) -> list[str]:
-    evolution = Evolution(
+class Noted(Evolution):
+    """An evolution that notes what it starts from."""
+
+    def init(self, key, seeds=None):
+        self.start = texts(seeds)
+        return super().init(key, seeds)
+
+
+def texts(programs: Program | None) -> list[str]:
+    return [] if programs is None else [str(text) for text in to_expressions(programs)]
+
+
+def evolution(gate: float = 0.0) -> Noted:
+    return Noted(
         Genetic(population=16, offspring=8),
         load_net(),
         (26,),
@@ -31,9 +43,12 @@ def survivors(config: EarlyConfig, gate: float = 0.0) -> list[str]:
         RasterConfig(size=16, samples=1),
         max_length=24,
     )
+
+
+def survivors(config: EarlyConfig, *evolutions: Evolution) -> list[str]:
     console = Console(file=io.StringIO())
-    found = survivors_of(evolution, config, jax.random.key(0), None, console)
-    return [] if found is None else [str(text) for text in to_expressions(found)]
+    evolutions = evolutions or (evolution(),)
+    return texts(survivors_of(evolutions, config, jax.random.key(0), None, console))
 
 
 def test_survivors_are_those_of_the_generations_asked_for():
@@ -45,37 +60,47 @@ def test_survivors_are_those_of_the_generations_asked_for():
 
 
 def test_where_nobody_is_valid_there_are_no_survivors():
-    assert survivors(EarlyConfig(formulas=8), gate=0.5) == []  # as black and white at most
+    assert (
+        survivors(EarlyConfig(formulas=8), evolution(gate=0.5)) == []
+    )  # as black and white at most
+
+
+def test_those_of_one_size_are_the_seeds_of_the_next():
+    first, second = evolution(), evolution()
+    found = survivors(EarlyConfig(formulas=40, size=(16, 20)), first, second)
+    assert first.start == []
+    assert second.start == survivors(EarlyConfig(formulas=40))
+    assert found != second.start
 
 
 def test_a_run_starts_from_them(tmp_path):
-    texts = []
+    populations = []
     for name, early in (("one", "80"), ("two", "80"), ("without", "0")):
-        out = ["--early.formulas", early, "--early.size", "16", "--out", str(tmp_path / name)]
+        out = ["--early.formulas", early, "--early.size", "16", "24", "--out", str(tmp_path / name)]
         assert main(["evolve", *SMALL, *out]) == 0
-        texts.append((tmp_path / name / "population.txt").read_text())
-    assert texts[0] == texts[1]
-    assert texts[0] != texts[2]
+        populations.append((tmp_path / name / "population.txt").read_text())
+    assert populations[0] == populations[1]
+    assert populations[0] != populations[2]
 
 
 def test_elites_of_small_pictures_are_the_seeds():
     config, console = EarlyConfig(formulas=64), Console(file=io.StringIO())
-    found = elites_of(illumination(), config, jax.random.key(3), None, console)
+    found = elites_of([illumination()], config, jax.random.key(3), None, console)
     run = illumination()
-    state = run.init(jax.random.key(3), None)
+    state = run.init(jax.random.fold_in(jax.random.key(3), 0), None)
     for number in range(1, 5):  # of 16 children
         state, _ = run.step(state, number)
     expected = {str(text) for text in to_expressions(state.repertoire.held.programs)}
-    texts = [str(text) for text in to_expressions(found)]
-    assert set(texts) == expected
-    assert len(texts) == len(expected), "each once"
+    assert set(texts(found)) == expected
+    assert len(texts(found)) == len(expected), "each once"
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--early.formulas", "-1"], "early.formulas must be 0 or more"),
-        (["--early.size", "9"], "early.size must be 16 to 1024, got 9"),
+        (["--early.size"], "early.size: give at least one"),
+        (["--early.size", "16", "9"], "early.size must be 16 to 1024, got 9"),
         (["--early.score", "nan"], "early.score must be a number"),
         (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),
     ],

@@ -67,17 +67,17 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     return Loop(config, evolution, records, folder, bound.names, console)(key, seeds)
 
 
-def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> Evolution | None:
-    """What evolves in the early part, if there is one."""
-    if not config.early.formulas:
-        return None
-    size = config.early.size
-    wanted = replace(config.target, judged_size=(size,))
-    raster = replace(config.raster, size=size)
-    # A batch that was asked for fits the run proper.
-    small = replace(config, target=wanted, raster=raster, batch=0)
-    nets, target = load_target(wanted, config.views, plan, config.unseen)
-    return _evolution(small, nets, target, bound, photograph, plan)
+def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:
+    """What evolves in the early part, size by size."""
+    found = []
+    for size in config.early.sizes:
+        wanted = replace(config.target, judged_size=(size,))
+        raster = replace(config.raster, size=size)
+        # A batch that was asked for fits the run proper.
+        small = replace(config, target=wanted, raster=raster, batch=0)
+        nets, target = load_target(wanted, config.views, plan, config.unseen)
+        found.append(_evolution(small, nets, target, bound, photograph, plan))
+    return found
 
 
 def _evolution(

@@ -226,15 +226,15 @@ def _illumination(
     return illumination, niches
 
 
-def _early(config: IlluminateConfig, plan: Plan) -> Illumination | None:
-    """What runs in the early part, if there is one."""
-    if not config.early.formulas:
-        return None
-    size = config.early.size
-    raster = replace(config.raster, size=size)
-    # A batch that was asked for fits the run proper.
-    small = replace(config, judged_size=(size,), raster=raster, batch=0)
-    return _illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0]
+def _early(config: IlluminateConfig, plan: Plan) -> list[Illumination]:
+    """What runs in the early part, size by size."""
+    found = []
+    for size in config.early.sizes:
+        raster = replace(config.raster, size=size)
+        # A batch that was asked for fits the run proper.
+        small = replace(config, judged_size=(size,), raster=raster, batch=0)
+        found.append(_illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0])
+    return found
 
 
 class _Loop:
