@@ -1,9 +1,10 @@
 """The early part of a run: on small pictures, where networks are quick and a search gets far.
 
 At 96x96 an ImageNet network looks at ten times as many pictures as at 224x224, and a search gets
-far. At twice the size little of that is left: the network sees other parts of the picture. But where
-it grows by a fifth hardly anything is lost, and soon found again. So pictures may grow in several
-steps: all survivors of one size are the seeds of the next, those of the last of the run proper.
+far. At twice the size little of that is left: the network sees other parts of the picture. But
+where it grows by a fifth hardly anything is lost, and soon found again. So pictures may grow in
+several steps: all survivors of one size are the seeds of the next, those of the last of the run
+proper.
 """
 
 import math
