@@ -70,13 +70,15 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
 def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:
     """What evolves in the early part, size by size."""
     found = []
+    algorithm = config.early_algorithm or config.algorithm
     for size in config.early.sizes:
         wanted = replace(config.target, judged_size=(size,))
         raster = replace(config.raster, size=size)
         # A batch that was asked for fits the run proper.
-        small = replace(config, target=wanted, raster=raster, batch=0)
+        small = replace(config, target=wanted, raster=raster, batch=0, algorithm=algorithm)
         nets, target = load_target(wanted, config.views, plan, config.unseen)
         found.append(_evolution(small, nets, target, bound, photograph, plan))
+        algorithm = config.algorithm  # after the first
     return found
 
 

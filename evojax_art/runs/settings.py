@@ -45,6 +45,8 @@ class RunConfig:
             this far from those of the last one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         early: whether small pictures are bred first, whose survivors are the seeds.
+        early_algorithm: which one breeds those of the first size; by default the run's. MAP-Elites
+            finds several families of formulas, a genetic algorithm gets farther with them.
         algorithm: which one; its settings are in the table of its name.
         raster: the pictures that are judged.
         views: that they are judged in besides.
@@ -72,6 +74,7 @@ class RunConfig:
     record_step: float = 0.2
     batch: int = 0
     early: EarlyConfig = field(default_factory=EarlyConfig)
+    early_algorithm: Literal["", "genetic", "map_elites"] = ""
     algorithm: Literal["genetic", "map_elites", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -96,8 +99,12 @@ class RunConfig:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
-        if self.algorithm == "map_elites" and (self.target.layer or self.target.prompt):
-            raise InputError("algorithm map_elites breeds for classes: give a target alone")
+        if self.target.layer or self.target.prompt:
+            for name in ("algorithm", "early_algorithm"):
+                if getattr(self, name) == "map_elites":
+                    raise InputError(f"{name} map_elites breeds for classes: give a target alone")
+        if self.early_algorithm and not self.early.formulas:
+            raise InputError("early_algorithm: say with early.formulas that there is an early part")
         if self.chosen_algorithm.compares_probabilities:
             self._check_probabilities()
 
