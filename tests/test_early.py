@@ -83,22 +83,6 @@ def test_a_run_starts_from_them(tmp_path):
     assert populations[0] != populations[2]
 
 
-def test_the_first_size_may_have_an_algorithm_of_its_own(tmp_path, capsys):
-    flags = ["--map-elites.offspring", "8", "--map-elites.starters", "8", "--early.formulas", "40"]
-    flags += ["--early.size", "16", "24", "--early-algorithm", "map_elites"]
-    populations = {}
-    for name in ("one", "two"):
-        assert main(["evolve", *SMALL, *flags, "--out", str(tmp_path / name)]) == 0
-        populations[name] = (tmp_path / name / "population.txt").read_text()
-    assert populations["one"] == populations["two"]
-    plain = [*SMALL, *flags[:-2], "--out", str(tmp_path / "plain")]
-    assert main(["evolve", *plain]) == 0
-    assert (tmp_path / "plain" / "population.txt").read_text() != populations["one"]
-    settings = (tmp_path / "one" / "config.toml").read_text()
-    assert 'early_algorithm = "map_elites"' in settings
-    assert 'algorithm = "genetic"' in settings
-
-
 def test_elites_of_small_pictures_are_the_seeds():
     config, console = EarlyConfig(formulas=64), Console(file=io.StringIO())
     found = elites_of([illumination()], config, jax.random.key(3), None, console)
@@ -117,7 +101,6 @@ def test_elites_of_small_pictures_are_the_seeds():
         (["--early.formulas", "-1"], "early.formulas must be 0 or more"),
         (["--early.size"], "early.size: give at least one"),
         (["--early.size", "16", "9"], "early.size must be 16 to 1024, got 9"),
-        (["--early-algorithm", "map_elites"], "say with early.formulas that there is"),
         (["--early.score", "nan"], "early.score must be a number"),
         (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),
     ],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,6 @@ from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import Plan, make_plan
 from evojax_art.search.generation import Evolution
-from evojax_art.search.map_elites import MapElites
 from evojax_art.search.start_from import leaf_name, variations
 
 
@@ -70,15 +70,13 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
 def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:
     """What evolves in the early part, size by size."""
     found = []
-    algorithm = config.early_algorithm or config.algorithm
     for size in config.early.sizes:
         wanted = replace(config.target, judged_size=(size,))
         raster = replace(config.raster, size=size)
         # A batch that was asked for fits the run proper.
-        small = replace(config, target=wanted, raster=raster, batch=0, algorithm=algorithm)
+        small = replace(config, target=wanted, raster=raster, batch=0)
         nets, target = load_target(wanted, config.views, plan, config.unseen)
         found.append(_evolution(small, nets, target, bound, photograph, plan))
-        algorithm = config.algorithm  # after the first
     return found
 
 
@@ -91,16 +89,18 @@ def _evolution(
     plan: Plan,
 ) -> Evolution:
     size = max(net.size for net in nets.values())
-    algorithm = config.chosen_algorithm
-    growth = replace(algorithm.growth, images=len(bound.pyramids))
     objective = config.objective
-    if isinstance(algorithm, MapElites):
+    settings: dict[str, Any] = {}
+    for name in ("genetic", "map_elites", "mount2015"):
+        one = getattr(config, name)
+        settings[name] = replace(one, growth=replace(one.growth, images=len(bound.pyramids)))
+    if config.has_niches:
         wanted, niches = niches_of(nets, config.target, (), config.views, main=target)
         main = len(niches.groups) - 1
-        algorithm = replace(algorithm, niches=main + 1, main=main)
+        settings["map_elites"] = replace(settings["map_elites"], niches=main + 1, main=main)
         objective = build_objective(objective, target, wanted, main)
     return Evolution(
-        replace(algorithm, growth=growth),
+        replace(config, **settings).chosen_algorithm,
         nets,
         target,
         objective,

@@ -16,6 +16,7 @@ from evojax_art.search.genetic import Genetic
 from evojax_art.search.map_elites import MapElites
 from evojax_art.search.memetic import MemeticConfig
 from evojax_art.search.mount2015 import Mount2015
+from evojax_art.search.with_archive import GeneticWithArchive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,8 @@ class RunConfig:
             this far from those of the last one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         early: whether small pictures are bred first, whose survivors are the seeds.
-        early_algorithm: which one breeds those of the first size; by default the run's. MAP-Elites
-            finds several families of formulas, a genetic algorithm gets farther with them.
-        algorithm: which one; its settings are in the table of its name.
+        algorithm: which one; its settings are in the table of its name. "genetic_with_archive" is
+            the genetic one and MAP-Elites together, with the settings of both.
         raster: the pictures that are judged.
         views: that they are judged in besides.
         objective: how fitness is composed.
@@ -74,8 +74,7 @@ class RunConfig:
     record_step: float = 0.2
     batch: int = 0
     early: EarlyConfig = field(default_factory=EarlyConfig)
-    early_algorithm: Literal["", "genetic", "map_elites"] = ""
-    algorithm: Literal["genetic", "map_elites", "mount2015"] = "genetic"
+    algorithm: Literal["genetic", "map_elites", "genetic_with_archive", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     views: ViewsConfig = field(default_factory=ViewsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -99,19 +98,22 @@ class RunConfig:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
-        if self.target.layer or self.target.prompt:
-            for name in ("algorithm", "early_algorithm"):
-                if getattr(self, name) == "map_elites":
-                    raise InputError(f"{name} map_elites breeds for classes: give a target alone")
-        if self.early_algorithm and not self.early.formulas:
-            raise InputError("early_algorithm: say with early.formulas that there is an early part")
+        if self.has_niches and (self.target.layer or self.target.prompt):
+            raise InputError(f"algorithm {self.algorithm} breeds for classes: give a target alone")
         if self.chosen_algorithm.compares_probabilities:
             self._check_probabilities()
 
     @property
-    def chosen_algorithm(self) -> Genetic | MapElites | Mount2015:
+    def chosen_algorithm(self) -> Genetic | MapElites | GeneticWithArchive | Mount2015:
         """The settings of the algorithm that `algorithm` names."""
+        if self.algorithm == "genetic_with_archive":
+            return GeneticWithArchive(genetic=self.genetic, archive=self.map_elites)
         return getattr(self, self.algorithm)
+
+    @property
+    def has_niches(self) -> bool:
+        """Whether elites of all classes are kept."""
+        return self.algorithm in ("map_elites", "genetic_with_archive")
 
     def _check_probabilities(self) -> None:
         name = f"algorithm {self.algorithm}"
