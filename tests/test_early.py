@@ -73,6 +73,17 @@ def test_those_of_one_size_are_the_seeds_of_the_next():
     assert found != second.start
 
 
+def test_several_tries_go_on_together():
+    tried, second = evolution(), evolution()
+    survivors(EarlyConfig(formulas=40, size=(16, 20), tries=3), tried, second)
+    assert len(second.start) == 18  # the best 6 of 16, of each
+    assert len(set(second.start)) > 12, "each from its own start"
+    assert second.start[:6] == survivors(EarlyConfig(formulas=40))[:6]
+    soon = evolution(), evolution()
+    survivors(EarlyConfig(formulas=40, size=(16, 20), tries=3, score=1e-9), *soon)
+    assert len(soon[1].start) == 8, "one generation of the first try"
+
+
 def test_a_run_starts_from_them(tmp_path):
     populations = []
     for name, early in (("one", "80"), ("two", "80"), ("without", "0")):
@@ -87,7 +98,7 @@ def test_elites_of_small_pictures_are_the_seeds():
     config, console = EarlyConfig(formulas=64), Console(file=io.StringIO())
     found = elites_of([illumination()], config, jax.random.key(3), None, console)
     run = illumination()
-    state = run.init(jax.random.fold_in(jax.random.key(3), 0), None)
+    state = run.init(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0), None)
     for number in range(1, 5):  # of 16 children
         state, _ = run.step(state, number)
     expected = {str(text) for text in to_expressions(state.repertoire.held.programs)}
@@ -101,6 +112,7 @@ def test_elites_of_small_pictures_are_the_seeds():
         (["--early.formulas", "-1"], "early.formulas must be 0 or more"),
         (["--early.size"], "early.size: give at least one"),
         (["--early.size", "16", "9"], "early.size must be 16 to 1024, got 9"),
+        (["--early.tries", "0"], "early.tries must be 1 or more, got 0"),
         (["--early.score", "nan"], "early.score must be a number"),
         (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),
     ],

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from evojax_art.language.program import Program
+from evojax_art.language.program import Program, take
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
 from evojax_art.search.generation import Evolution, EvolutionState
 from evojax_art.search.illumination import Illumination, IlluminationState
-from evojax_art.search.protocol import Survivors, best_first
+from evojax_art.search.protocol import Survivors, best_first, concatenate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,23 @@ class EarlyConfig:
         score: that ends a size sooner; of illumination, the median confidence.
         size: height and width at which pictures are drawn and judged, pixels; or several, one
             after the other.
+        tries: searches at the first size, each from its own start, or fewer where one reaches the
+            score: which family of formulas takes over is luck. The fittest of each go on together,
+            as many as one would have left.
     """
 
     formulas: int = 0
     score: float = math.inf
     size: tuple[int, ...] = (96,)
+    tries: int = 1
 
     def __post_init__(self):
         if self.formulas < 0:
             raise InputError(f"early.formulas must be 0 or more, got {self.formulas}")
         if math.isnan(self.score):
             raise InputError("early.score must be a number")
+        if self.tries < 1:
+            raise InputError(f"early.tries must be 1 or more, got {self.tries}")
         if not self.size:
             raise InputError("early.size: give at least one")
         for size in self.size:
@@ -156,14 +163,26 @@ def _grown(
     """The survivors after all sizes, or Ctrl-C."""
     with stop_on_interrupt(console, "the early part") as interrupted:
         for number, (size, stage) in enumerate(zip(config.sizes, stages, strict=True)):
-            state = stage.init_fn(jax.random.fold_in(key, number), seeds)
-            with StatusLine(console, f"early, at {size}x{size}: compiling, once ...") as status:
-                state = _advanced(stage, state, config, size, status, interrupted)
-            survivors = best_first(stage.survivors_fn(state))
+            found: list[Program] = []
+            size_key = jax.random.fold_in(key, number)
+            for attempt in range(config.tries if number == 0 else 1):
+                state = stage.init_fn(jax.random.fold_in(size_key, attempt), seeds)
+                with StatusLine(console, f"early, at {size}x{size}: compiling, once ...") as status:
+                    state, score = _advanced(stage, state, config, size, status, interrupted)
+                found.append(best_first(stage.survivors_fn(state)))
+                if interrupted.is_set() or score >= config.score:
+                    break
+            survivors = _fittest(found)
             seeds = survivors if len(survivors.length) else seeds
             if interrupted.is_set():
                 break
     return seeds
+
+
+def _fittest(found: Sequence[Program]) -> Program:
+    """Of several searches' survivors, the fittest first, an equal share of each."""
+    shares = [take(one, jnp.arange(-(-len(one.length) // len(found)))) for one in found]
+    return concatenate(*shares)
 
 
 def _advanced(
@@ -173,8 +192,8 @@ def _advanced(
     size: int,
     status: StatusLine,
     interrupted: Flag,
-) -> Any:
-    """The state after generations until a limit is reached, or Ctrl-C."""
+) -> tuple[Any, float]:
+    """The state after generations until a limit is reached, or Ctrl-C; and the last score."""
     started, score, number = time.monotonic(), -math.inf, 0
     while stage.scored_fn(number) < config.formulas and score < config.score:
         state, score, told = stage.step_fn(state, number + 1)
@@ -190,4 +209,4 @@ def _advanced(
         )
         if interrupted.is_set():
             break
-    return state
+    return state, score
