@@ -60,9 +60,8 @@ def test_survivors_are_those_of_the_generations_asked_for():
 
 
 def test_where_nobody_is_valid_there_are_no_survivors():
-    assert (
-        survivors(EarlyConfig(formulas=8), evolution(gate=0.5)) == []
-    )  # as black and white at most
+    black_and_white = evolution(gate=0.5)
+    assert survivors(EarlyConfig(formulas=8), black_and_white) == []
 
 
 def test_those_of_one_size_are_the_seeds_of_the_next():

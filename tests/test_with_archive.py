@@ -1,7 +1,5 @@
 """The genetic algorithm beside an archive: children, places and seeds of both."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +16,7 @@ from evojax_art.search.with_archive import GeneticWithArchive
 
 BOTH = GeneticWithArchive(
     genetic=Genetic(population=4, offspring=3),
-    archive=MapElites(niches=3, main=2, offspring=5, starters=4, surplus=0.5),
+    archive=MapElites(niches=3, main=2, offspring=5, starters=4),
 )
 SCORES = [[3, 0, 1], [1, 5, 0.5], [0, 0, 4]]
 
@@ -107,11 +105,6 @@ def test_who_was_polished_is_put_where_they_were():
     assert after.genetic.held.birth[place].tolist() == [9, 7]
     assert after.genetic.held.fitness[place] == 7
     np.testing.assert_array_equal(after.archive.held.birth, state.archive.held.birth)
-
-
-def test_an_archive_needs_no_surplus():
-    assert BOTH.archive.surplus == 0
-    assert dataclasses.replace(BOTH, archive=MapElites(surplus=1.0)).archive.surplus == 0
 
 
 def test_a_run_breeds_with_both(tmp_path, capsys):

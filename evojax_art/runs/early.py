@@ -1,10 +1,10 @@
 """The early part of a run: on small pictures, where networks are quick and a search gets far.
 
 At 96x96 an ImageNet network looks at ten times as many pictures as at 224x224, and a search gets
-far. At twice the size little of that is left: the network sees other parts of the picture. But
-where it grows by a fifth hardly anything is lost, and soon found again. So pictures may grow in
-several steps: all survivors of one size are the seeds of the next, those of the last of the run
-proper.
+far. At twice the size little of that is left: the network sees other parts of the picture. From one
+size to a slightly larger one most of it stays, and the rest is soon found again. So pictures may
+grow in several steps: all survivors of one size are the seeds of the next, those of the last of the
+run proper.
 """
 
 import math
@@ -99,7 +99,8 @@ def survivors_of(
         console: for progress.
 
     Returns:
-        The survivors of the last size, the best first, each once; the seeds where none is valid.
+        The survivors of the last size, the best first, each once (of several tries there, those of
+        each); the seeds where none is valid.
     """
 
     def stage(evolution: Evolution) -> _Stage:
@@ -136,7 +137,8 @@ def elites_of(
         console: for progress.
 
     Returns:
-        The elites of the last size, each once; the seeds where none is valid.
+        The elites of the last size, each once (of several tries there, those of each); the seeds
+        where none is valid.
     """
 
     def stage(illumination: Illumination) -> _Stage:
@@ -165,10 +167,14 @@ def _grown(
         for number, (size, stage) in enumerate(zip(config.sizes, stages, strict=True)):
             found: list[Program] = []
             size_key = jax.random.fold_in(key, number)
-            for attempt in range(config.tries if number == 0 else 1):
+            tries = config.tries if number == 0 else 1
+            for attempt in range(tries):
+                shown = f"early, at {size}x{size}"
+                shown += f", try {attempt + 1} of {tries}" if tries > 1 else ""
                 state = stage.init_fn(jax.random.fold_in(size_key, attempt), seeds)
-                with StatusLine(console, f"early, at {size}x{size}: compiling, once ...") as status:
-                    state, score = _advanced(stage, state, config, size, status, interrupted)
+                first = "starting" if attempt else "compiling, once"
+                with StatusLine(console, f"{shown}: {first} ...") as status:
+                    state, score = _advanced(stage, state, config, shown, status, interrupted)
                 found.append(best_first(stage.survivors_fn(state)))
                 if interrupted.is_set() or score >= config.score:
                     break
@@ -189,7 +195,7 @@ def _advanced(
     stage: _Stage,
     state: Any,
     config: EarlyConfig,
-    size: int,
+    shown: str,
     status: StatusLine,
     interrupted: Flag,
 ) -> tuple[Any, float]:
@@ -204,8 +210,7 @@ def _advanced(
         timed = formulas - stage.scored_fn(1)
         rate = f" · {timed / seconds:.0f}/s" if timed else ""
         status.show(
-            f"early, at {size}x{size}: generation {number} · {told} · "
-            f"{formulas}/{config.formulas} formulas{rate}"
+            f"{shown}: generation {number} · {told} · {formulas}/{config.formulas} formulas{rate}"
         )
         if interrupted.is_set():
             break

@@ -6,7 +6,7 @@ are steady and quick: some children are the population's, some the archive's, an
 candidate for the places of both.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -28,16 +28,13 @@ class GeneticWithArchive:
 
     Attributes:
         genetic: the population.
-        archive: with a main niche; its surplus is not used.
+        archive: with a main niche.
     """
 
     compares_probabilities: ClassVar[bool] = False
 
     genetic: Genetic
     archive: MapElites
-
-    def __post_init__(self):
-        object.__setattr__(self, "archive", replace(self.archive, surplus=0.0))
 
     @property
     def num_offspring(self) -> int:
