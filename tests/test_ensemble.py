@@ -90,18 +90,44 @@ def test_views_are_joined_for_each_judge(images, views_join):
     np.testing.assert_allclose(measure.score, np.exp(each.mean(0)), rtol=1e-4)
 
 
+def at_sizes(images) -> list:
+    """Draws the pictures darker, and brighter and larger."""
+    return [
+        lambda places: 0.3 * images[places],
+        lambda places: 1 - 0.2 * jnp.repeat(images[places], 2, axis=1),
+    ]
+
+
+def test_what_a_judge_is_least_sure_of_at_other_sizes_counts(images):
+    made, config = nets(), ViewsConfig(count=1)
+    views = (draw_views(jax.random.key(2), config), config)
+    observed = Observed(images, made, views=views, sizes=at_sizes(images))
+    seen = np.log([probabilities(made, look) for look in (images, observed.viewed.images)])
+    others = np.log([probabilities(made, observed.at_size(number).images) for number in range(2)])
+    each = np.minimum(seen.mean(0), others.min(0))
+    assert np.any(each < seen.mean(0))
+    assert np.any(each < np.minimum(seen.mean(0), others[0]))
+    np.testing.assert_allclose(
+        ensemble(made).measure(observed).score, np.exp(each.mean(0)), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("sizes", [0, 2])
 @pytest.mark.parametrize("join", ["mean", "least"])
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("num_nets", [1, 3])
-def test_short_cut_is_exact_above_and_below_elsewhere(images, join, count, num_nets):
+def test_short_cut_is_exact_above_and_below_elsewhere(images, join, count, num_nets, sizes):
     made, config = nets(num_nets), ViewsConfig(count=count)
     views = (draw_views(jax.random.key(2), config), config) if count else None
     target = ensemble(made, join)
-    everything = target.measure(Observed(images, made, views=views))
+    others = at_sizes(images)[:sizes]
+    everything = target.measure(Observed(images, made, views=views, sizes=others))
     for least in np.quantile(everything.value, [0.0, 0.3, 0.9]) - 1e-4:
         bars = jnp.full(20, least)
         measure = jax.jit(
-            lambda images, bars: target.measure_above(Observed(images, made, views=views), bars)
+            lambda images, bars: target.measure_above(
+                Observed(images, made, views=views, sizes=at_sizes(images)[:sizes]), bars
+            )
         )(images, bars)
         matters = everything.value >= least
         np.testing.assert_allclose(
@@ -152,7 +178,7 @@ def test_run_is_the_same_without_the_short_cut(algorithm, join):
             ObjectiveConfig(scale=scale, tv_weight=0.1, short_cut=short_cut),
             RasterConfig(size=8, samples=1),
             max_length=24,
-            views=ViewsConfig(count=2),
+            views=ViewsConfig(count=2, sizes=(16, 20)),
         )
         state = evolution.init(jax.random.key(0))
         for _ in range(24):

@@ -9,6 +9,9 @@ which are 0 at most:
 
 So those that are known bound what all come to. That is the *short cut*: judges are asked in the
 order of what they cost, and each sees just the pictures that can still matter.
+
+Of what a judge sees at several sizes the lowest counts. Other sizes are drawn last: the first
+bounds the whole, and where there is a niche for every class few children win one.
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from evojax_art.nets.base import Network
 from evojax_art.objective.needed import where_needed
@@ -73,7 +76,11 @@ class Ensemble:
 
     def measure(self, observed: Observed) -> Measure:
         """All opinions as one; traceable, and differentiable."""
-        return self._joined([_seen(judge, observed) for judge in self.judges])
+        seen = [_seen(judge, observed) for judge in self.judges]
+        for number in range(len(observed.sizes)):
+            again = self._at_size(observed, number)
+            seen = [_together(*looks) for looks in zip(seen, again, strict=True)]
+        return self._joined(seen, len(observed.sizes))
 
     def measure_above(self, observed: Observed, least: Float[Array, "P *K"]) -> Measure:
         """The same where the value is at least so much; elsewhere any value that is less.
@@ -87,16 +94,22 @@ class Ensemble:
         Returns:
             As `measure`. Opinions of judges that did not see a picture are NaN.
         """
-        count, views = observed.images.shape[0], observed.num_views
+        count, views, sizes = observed.images.shape[0], observed.num_views, len(observed.sizes)
         plan = observed.plan or current_plan(observed.images)
 
         def unseen(looks: int) -> Measure:  # until somebody is asked
             certain = jnp.full((looks, *plain.value.shape[1:]), jnp.inf)
             return Measure(certain, certain)
 
+        def matters() -> Bool[Array, "P"]:
+            above = self._joined(seen, sizes).value >= least
+            return jnp.any(above.reshape(count, -1), axis=1)
+
         first = self.judges[0]
         plain = _stacked(first.target.measure(observed))
-        seen = [_together(plain, unseen(views)), *(unseen(1 + views) for _ in self.judges[1:])]
+        seen = [_together(plain, unseen(views + sizes))]
+        seen += [unseen(1 + views + sizes) for _ in self.judges[1:]]
+        groups = [plan.judged_group(count, observed.net(judge.name).size) for judge in self.judges]
         for number, judge in enumerate(self.judges):
             if number == 0 and not views:
                 continue
@@ -105,12 +118,25 @@ class Ensemble:
             def look(places: Array, judge=judge, only_views=only_views) -> Measure:
                 return _seen(judge, observed.some(places), only_views=only_views)
 
-            matters = self._joined(seen).value >= least
-            matters = jnp.any(matters.reshape(count, -1), axis=1)
-            group = plan.judged_group(count, observed.net(judge.name).size)
-            found = where_needed(look, matters, group, nothing, axis=1)
-            seen[number] = _together(plain, found) if only_views else found
-        return self._joined(seen)
+            found = where_needed(look, matters(), groups[number], nothing, axis=1)
+            seen[number] = _with_looks(seen[number], int(only_views), found)
+        for number in range(sizes):
+
+            def draw(places: Array, number=number) -> list[Measure]:
+                return self._at_size(observed.some(places), number)
+
+            nothing = [unseen(1) for _ in self.judges]
+            found = where_needed(draw, matters(), min(groups), nothing, axis=1)
+            seen = [
+                _with_looks(looks, 1 + views + number, again)
+                for looks, again in zip(seen, found, strict=True)
+            ]
+        return self._joined(seen, sizes)
+
+    def _at_size(self, observed: Observed, number: int) -> list[Measure]:
+        """What each judge sees at one of the other sizes, [1, P]."""
+        drawn = observed.at_size(number)
+        return [_stacked(judge.target.measure(drawn)) for judge in self.judges]
 
     def opinion(self, net: Network, images: Float[Array, "P H W 3"]) -> Float[Array, "P"] | None:
         """Of a network that is no judge, by what is wanted of the first that it understands."""
@@ -128,16 +154,19 @@ class Ensemble:
         """As of the first judge's target."""
         return self._first.text(score)
 
-    def _joined(self, seen: Sequence[Measure]) -> Measure:
-        """What each judge sees in V looks, [V, P], as one."""
+    def _joined(self, seen: Sequence[Measure], sizes: int) -> Measure:
+        """What each judge sees in V looks, [V, P], as one; the last of these at other sizes."""
+
+        def over_looks(looks: Float[Array, "V P *K"]) -> Float[Array, "P *K"]:
+            over_views = jnp.min if self._views_join == "least" else jnp.mean
+            views = len(looks) - sizes
+            return jnp.min(jnp.stack([over_views(looks[:views], axis=0), *looks[views:]]), axis=0)
+
         if not self.is_probability:
             (only,) = seen
-            over_views = jnp.min if self._views_join == "least" else jnp.mean
-            return Measure(over_views(only.value, axis=0), over_views(only.score, axis=0))
+            return Measure(over_looks(only.value), over_looks(only.score))
         logs = [jax.nn.log_sigmoid(one.value) for one in seen]
-        each = [
-            jnp.min(log, 0) if self._views_join == "least" else jnp.mean(log, 0) for log in logs
-        ]
+        each = [over_looks(log) for log in logs]
         if self._join == "least":
             together = jnp.min(jnp.stack(each), axis=0)
         else:
@@ -173,4 +202,12 @@ def _together(*measures: Measure) -> Measure:
     return Measure(
         jnp.concatenate([measure.value for measure in measures]),
         jnp.concatenate([measure.score for measure in measures]),
+    )
+
+
+def _with_looks(seen: Measure, first: int, found: Measure) -> Measure:
+    """With some looks, from the first on, as they were found."""
+    return Measure(
+        seen.value.at[first : first + len(found.value)].set(found.value),
+        seen.score.at[first : first + len(found.score)].set(found.score),
     )

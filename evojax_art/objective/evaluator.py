@@ -1,6 +1,8 @@
 """From formulas to evaluations: pictures are drawn, networks look at them, terms add up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +48,8 @@ class Evaluator:
     Args:
         nets: the network, or several by name, the first of which is asked by default.
         target: what is wanted of it; indices of classes stand for a `ClassTarget`.
-        views: in which pictures are judged besides, if the target asks for them (`Ensemble`).
+        views: in which pictures are judged besides, if the target asks for them (`Ensemble`);
+            at other sizes where programs are known.
         config: the settings of the objective; or an objective, which then knows its target itself.
         raster: how pictures are drawn.
         photographs: that formulas read, see `language.photographs`.
@@ -83,6 +86,7 @@ class Evaluator:
         self._dtype = first.dtype  # pictures leave as the network takes them
         self._graphs, weights = split_nets(named)
         self._views = views if views and views.count else None
+        self._sizes = views.sizes if views else ()
         self.params = self.seen_anew(
             Params(weights, tuple(photographs), reference), jax.random.key(0)
         )
@@ -105,7 +109,14 @@ class Evaluator:
         threshold: Float[Array, "*K"] | float = -jnp.inf,
     ) -> Evaluation:
         """Of P programs, all at once; see `Objective` for the threshold."""
-        return self.look_at(self.draw(population, params), params, threshold)
+
+        def draw_at(size: int, places: Int[Array, "G"]) -> Array:
+            raster = replace(self.raster, height=size, width=size)
+            return self.draw(take(population, places), params, raster)
+
+        images = self.draw(population, params)
+        sizes = [partial(draw_at, size) for size in self._sizes]
+        return self._objective(self._observed(images, params, sizes), threshold)
 
     def evaluate_all(
         self,
@@ -128,12 +139,14 @@ class Evaluator:
         results = jax.lax.map(one_batch, batches)
         return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:])[:count], results)
 
-    def draw(self, population: Program, params: Params) -> Float[Array, "P H W 3"]:
-        """The pictures that are judged."""
+    def draw(
+        self, population: Program, params: Params, raster: Raster | None = None
+    ) -> Float[Array, "P H W 3"]:
+        """The pictures that are judged, or others."""
         return render_population(
             population,
             self.look,
-            self.raster,
+            raster or self.raster,
             dtype=self._dtype,
             images=params.photographs,
             plan=self.plan,
@@ -182,7 +195,12 @@ class Evaluator:
             return evaluation.fitness
         return jnp.take_along_axis(evaluation.scores, params.niche[:, None], axis=1)[:, 0]
 
-    def _observed(self, images: Array, params: Params) -> Observed:
+    def _observed(
+        self,
+        images: Array,
+        params: Params,
+        sizes: Sequence[Callable[[Int[Array, "G"]], Array]] = (),
+    ) -> Observed:
         nets = merge_nets(self._graphs, params.weights)
         views = (params.views, self._views) if params.views and self._views else None
-        return Observed(images, nets, params.reference, self.plan, views)
+        return Observed(images, nets, params.reference, self.plan, views, sizes)

@@ -1,6 +1,6 @@
 """What is known of pictures, computed when somebody first asks for it, once per trace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ class Observed:
         reference: a picture [h, w, 3] that others are compared with, of any size; or None.
         plan: where and how what is asked for is computed; None: `current_plan`.
         views: other ways to see them, and their settings; None for none.
+        sizes: each draws some of the pictures, given by their places, at another size.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Observed:
         reference: Float[Array, "h w 3"] | None = None,
         plan: Plan | None = None,
         views: tuple[Views, ViewsConfig] | None = None,
+        sizes: Sequence[Callable[[Int[Array, "G"]], Float[Array, "G h w 3"]]] = (),
     ):
         self.images = images
         self.nets: Mapping[str, Any] = by_name(nets)
         self.reference = reference
         self.plan = plan
         self.views = views
+        self.sizes = tuple(sizes)
         self._found: dict[tuple[str, str], Any] = {}
 
     @cached_property
@@ -59,9 +62,17 @@ class Observed:
         seen = view(self.images, *self.views)
         return Observed(seen.reshape(-1, *seen.shape[2:]), self.nets, None, self.plan)
 
+    def at_size(self, number: int) -> "Observed":
+        """All pictures, drawn at one of the other sizes."""
+        images = self.sizes[number](jnp.arange(len(self.images)))
+        return Observed(images, self.nets, None, self.plan)
+
     def some(self, places: Int[Array, "G"]) -> "Observed":
         """Some of the pictures."""
-        return Observed(self.images[places], self.nets, self.reference, self.plan, self.views)
+        sizes = [lambda some, draw_fn=draw_fn: draw_fn(places[some]) for draw_fn in self.sizes]
+        return Observed(
+            self.images[places], self.nets, self.reference, self.plan, self.views, sizes
+        )
 
     @cached_property
     def total_variation(self) -> Float[Array, "P"]:

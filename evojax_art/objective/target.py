@@ -288,7 +288,7 @@ def target_of(
         }
     else:
         targets = _in_own_words(nets, config)
-    if len(nets) == 1 and not views.count:
+    if len(nets) == 1 and not views.are_more:
         return next(iter(targets.values()))
     return joined(targets, config, views)
 

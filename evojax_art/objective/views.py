@@ -7,6 +7,9 @@ there with one sample a pixel or with four; then it is moved, scaled and turned,
 edges; then blurred; then made brighter or darker.
 
 The same views are for all pictures of a generation, so that pictures compete and not views.
+
+A formula can also be drawn at other sizes. These are no random views: a picture has to be what it
+is wanted to be at every size, and is drawn there only where no other size has ruled it out.
 """
 
 import math
@@ -36,6 +39,8 @@ class ViewsConfig:
         brightness: factor and offset of the colours, at most; 0.1 makes a tenth of difference.
         coarse: share of the views that are seen at half the size, every other of them by leaving
             pixels out, as one sample a pixel would draw them.
+        sizes: other heights and widths, pixels, at which formulas are drawn besides, in this order,
+            and networks look again; what each is least sure of counts.
     """
 
     count: int = 0
@@ -46,6 +51,7 @@ class ViewsConfig:
     blur: float = 1.0
     brightness: float = 0.1
     coarse: float = 0.5
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name, most in (
@@ -60,6 +66,14 @@ class ViewsConfig:
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise InputError(f"views.{name} must be 0 to {most}, got {value:g}")
+        for size in self.sizes:
+            if not 16 <= size <= 2048:
+                raise InputError(f"views.sizes must be 16 to 2048, got {size}")
+
+    @property
+    def are_more(self) -> bool:
+        """Whether networks see more of a formula than one picture."""
+        return bool(self.count or self.sizes)
 
 
 class Views(NamedTuple):

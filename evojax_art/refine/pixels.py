@@ -199,6 +199,8 @@ class PixelPolisher:
         self._size = max(net.size for net in named.values())
         self._multiple = next(iter(named.values())).multiple
         self._target, self._config, self._onward = target, config, onward
+        if views and views.sizes:
+            raise InputError("views.sizes: pixels cannot be drawn at other sizes, as formulas can")
         self._views = views if views and views.count else None
         self._graphs, self._weights = split_nets(named)
         self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}

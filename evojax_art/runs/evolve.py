@@ -74,8 +74,9 @@ def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list
         wanted = replace(config.target, judged_size=(size,))
         raster = replace(config.raster, size=size)
         # A batch that was asked for fits the run proper.
-        small = replace(config, target=wanted, raster=raster, batch=0)
-        nets, target = load_target(wanted, config.views, plan, config.unseen)
+        views = replace(config.views, sizes=())  # small pictures are there to be quick
+        small = replace(config, target=wanted, raster=raster, views=views, batch=0)
+        nets, target = load_target(wanted, views, plan, config.unseen)
         found.append(_evolution(small, nets, target, bound, photograph, plan))
     return found
 

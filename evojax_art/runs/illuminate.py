@@ -232,7 +232,8 @@ def _early(config: IlluminateConfig, plan: Plan) -> list[Illumination]:
     for size in config.early.sizes:
         raster = replace(config.raster, size=size)
         # A batch that was asked for fits the run proper.
-        small = replace(config, judged_size=(size,), raster=raster, batch=0)
+        views = replace(config.views, sizes=())  # small pictures are there to be quick
+        small = replace(config, judged_size=(size,), raster=raster, views=views, batch=0)
         found.append(_illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0])
     return found
 
