@@ -68,6 +68,11 @@ def test_a_surplus_is_made_and_left_out_again_of_small_pictures():
     np.testing.assert_array_equal(take(asked.programs, jnp.arange(6)).length, state.queue.length)
     assert with_fitting_surplus(algorithm, 96) is algorithm
     assert with_fitting_surplus(algorithm, 32).surplus == 0
+    genetic = Genetic(offspring=6, surplus=0.5)
+    asked = genetic.ask(jax.random.key(1), genetic.init(jax.random.key(0), 16, None))
+    assert asked.parents.shape == (9, 2)
+    with pytest.raises(InputError, match=r"genetic\.surplus must be 0 to 10, got -1"):
+        Genetic(surplus=-1)
     genetic = Genetic()
     assert with_fitting_surplus(genetic, 32) is genetic
     with pytest.raises(InputError, match=r"map_elites\.surplus must be 0 to 10, got -1"):

@@ -1,5 +1,7 @@
 """The genetic algorithm beside an archive: children, places and seeds of both."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,11 +49,25 @@ def test_children_of_each_name_the_places_of_their_own():
     )
     offspring = BOTH.ask(jax.random.key(1), state)
     assert offspring.parents.shape == (BOTH.num_offspring, 2) == (8, 2)
-    assert (offspring.parents[:3] < 4).all()
-    assert (offspring.parents[3:] >= 4).all()
-    assert (offspring.parents[3:] < 7).all()
+    ours = offspring.parents[:, 0] < 4
+    assert int(ours.sum()) == 3
+    assert (offspring.parents[ours] < 4).all()
+    assert (offspring.parents[~ours] >= 4).all()
+    assert (offspring.parents[~ours] < 7).all()
     children = told(BOTH, state, [[-9.0] * 3] * 8, [1] * 8)
     np.testing.assert_array_equal(children.archive.curiosity, state.archive.curiosity)
+
+
+def test_of_a_surplus_as_many_of_each_come_first_as_were_asked_for():
+    state = bred()
+    state = state._replace(
+        genetic=state.genetic._replace(asked=jnp.int32(99)),
+        archive=state.archive._replace(asked=jnp.int32(99)),
+    )
+    offspring = replace(BOTH, surplus=1.0).ask(jax.random.key(1), state)
+    ours = offspring.parents[:, 0] < 4
+    assert [int(ours.sum()), int(ours[: BOTH.num_offspring].sum())] == [6, 3]
+    assert len(ours) == 2 * BOTH.num_offspring
 
 
 def test_curiosity_is_about_the_archives_children_alone():
@@ -88,7 +104,7 @@ def test_each_hands_out_every_second_seed():
     ]
     assert [queues[0][:3], queues[1][:2]] == [["x", "i", "k"], ["y", "j"]]
     first = BOTH.ask(jax.random.key(1), state)
-    assert (first.parents[:3] == NOBODY).all()
+    assert int((first.parents[:, 0] == NOBODY).sum()) == 3 + 4
     one = BOTH.init(jax.random.key(0), 8, take(seeds, jnp.arange(1)))
     assert len(one.archive.queue.length) == 4
 

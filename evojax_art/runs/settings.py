@@ -1,7 +1,7 @@
 """A run's settings, checked; `runs.toml` reads and writes them, `cli.flags` makes flags of them."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +47,8 @@ class RunConfig:
         batch: formulas rendered and judged at a time; 0 chooses by device.
         early: whether small pictures are bred first, whose survivors are the seeds.
         algorithm: which one; its settings are in the table of its name. "genetic_with_archive" is
-            the genetic one and MAP-Elites together, with the settings of both but for the surplus.
+            the genetic one and MAP-Elites together, with the settings of both, but one surplus,
+            `map_elites.surplus`.
         raster: the pictures that are judged.
         views: that they are judged in besides.
         objective: how fitness is composed.
@@ -107,8 +108,9 @@ class RunConfig:
     def chosen_algorithm(self) -> Genetic | MapElites | GeneticWithArchive | Mount2015:
         """The settings of the algorithm that `algorithm` names."""
         if self.algorithm == "genetic_with_archive":
-            archive = replace(self.map_elites, surplus=0.0)  # the population has none either
-            return GeneticWithArchive(genetic=self.genetic, archive=archive)
+            return GeneticWithArchive(
+                genetic=self.genetic, archive=self.map_elites, surplus=self.map_elites.surplus
+            )
         return getattr(self, self.algorithm)
 
     @property

@@ -45,6 +45,8 @@ class Genetic:
     Attributes:
         population: survivors, P.
         offspring: children evaluated per generation, O.
+        surplus: share of them that is made besides, so that those which promise nothing can be left
+            out (`sieve`). Where pictures are smaller than 96 pixels it is not used.
         tournament: entrants per parent; larger is greedier.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child.
@@ -55,6 +57,7 @@ class Genetic:
 
     population: int = 1024
     offspring: int = 128
+    surplus: float = 0.0
     tournament: int = 2
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
@@ -64,12 +67,14 @@ class Genetic:
         for name in ("population", "offspring", "tournament"):
             if getattr(self, name) < 1:
                 raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.surplus <= 10:
+            raise InputError(f"genetic.surplus must be 0 to 10, got {self.surplus}")
         if self.parsimony < 0:
             raise InputError(f"genetic.parsimony must be 0 or more, got {self.parsimony}")
 
     @property
     def num_offspring(self) -> int:
-        """Programs that each `ask` returns."""
+        """Programs of each generation that are evaluated; with a surplus `ask` returns more."""
         return self.offspring
 
     def init(self, key: Key[Array, ""], capacity: int, seeds: Program | None) -> "State":
@@ -86,14 +91,14 @@ class Genetic:
         """
         host_key, donor_key, vary_key, again_key = jax.random.split(key, 4)
         standing, population = self._standing(state.held), state.held.programs
+        count = self.offspring + round(self.surplus * self.offspring)
         parents = [
-            tournament(key, standing, self.tournament, self.offspring)
-            for key in (host_key, donor_key)
+            tournament(key, standing, self.tournament, count) for key in (host_key, donor_key)
         ]
         hosts, donors = (take(population, places) for places in parents)
         children = in_groups(
             lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
-            jax.random.split(vary_key, self.offspring),
+            jax.random.split(vary_key, count),
             hosts,
             donors,
         )
@@ -101,7 +106,7 @@ class Genetic:
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
         others = in_groups(
             lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth),
-            jax.random.split(again_key, self.offspring),
+            jax.random.split(again_key, count),
             children,
         )
         children = select(repeated, others, children)

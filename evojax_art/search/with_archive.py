@@ -6,11 +6,12 @@ are steady and quick: some children are the population's, some the archive's, an
 candidate for the places of both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from evojax_art.language.program import Program, take
@@ -29,12 +30,14 @@ class GeneticWithArchive:
     Attributes:
         genetic: the population.
         archive: with a main niche.
+        surplus: of both, in place of their own, see `sieve`.
     """
 
     compares_probabilities: ClassVar[bool] = False
 
     genetic: Genetic
     archive: MapElites
+    surplus: float = 0.0
 
     @property
     def num_offspring(self) -> int:
@@ -54,14 +57,20 @@ class GeneticWithArchive:
         )
 
     def ask(self, key: Key[Array, ""], state: "Both") -> Offspring:
-        """The population's children, then the archive's."""
+        """The population's children and the archive's, mixed evenly: the first count most."""
         genetic_key, archive_key = jax.random.split(key)
-        of_archive = self.archive.ask(archive_key, state.archive)
+        genetic, archive = (
+            replace(one, surplus=self.surplus) for one in (self.genetic, self.archive)
+        )
+        of_population = genetic.ask(genetic_key, state.genetic)
+        of_archive = archive.ask(archive_key, state.archive)
         places = of_archive.parents
         shifted = jnp.where(places == NOBODY, NOBODY, places + self.genetic.population)
-        return concatenate(
-            self.genetic.ask(genetic_key, state.genetic), of_archive._replace(parents=shifted)
-        )
+        everyone = concatenate(of_population, of_archive._replace(parents=shifted))
+        # Whatever share of them is evaluated has as many of each as was asked for.
+        counts = len(of_population.parents), len(places)
+        rank = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+        return take(everyone, np.argsort(rank, kind="stable"))
 
     def threshold(self, state: "Both") -> Float[Array, "K"]:
         """The archive's; in the main niche the population's, if that is lower."""
