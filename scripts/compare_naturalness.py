@@ -36,6 +36,8 @@ VARIANTS = {
     "size 160": ["--judged-size", "160"],
     "size 224": ["--judged-size", "224"],
     "drawn at 128, judged at 224": ["--judged-size", "224", "--raster.size", "128"],
+    "size 224, also 128": ["--judged-size", "224", "--views.sizes", "128"],
+    "size 224, also 128 and 448": ["--judged-size", "224", "--views.sizes", "128", "448"],
     "three judges": ["--net", "squeezenet1_1", "bvlc_googlenet", "efficientnet_lite0"],
     "SqueezeNet alone": ["--net", "squeezenet1_1"],
     "EfficientNet-Lite0 alone": ["--net", "efficientnet_lite0"],

@@ -29,11 +29,14 @@ def main() -> None:
     """The script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--net", nargs="+", default=["cifar100"])
+    parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--judged-size", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     plan = make_plan()
-    config = TargetConfig(net=tuple(given.net), judged_size=(given.judged_size,))
+    config = TargetConfig(
+        net=tuple(given.net), weights=tuple(given.weights), judged_size=(given.judged_size,)
+    )
     nets = load_judges(config, plan)
     target = target_of(nets, config, None, ViewsConfig())
     niches, every = niches_of(nets, config, (), ViewsConfig())
