@@ -105,12 +105,24 @@ def test_elites_of_small_pictures_are_the_seeds():
     assert len(texts(found)) == len(expected), "each once"
 
 
+def test_small_pictures_may_have_samples_of_their_own():
+    proper = RasterConfig(size=224, samples=1, crunch="1995")
+    finer = EarlyConfig(formulas=8, size=(32, 48), samples=2).rasters(proper)
+    assert [(raster.size, raster.samples, raster.crunch) for raster in finer] == [
+        (32, 2, "1995"),
+        (48, 2, "1995"),
+    ]
+    assert EarlyConfig(formulas=8).rasters(proper)[0].samples == 1
+    assert not EarlyConfig().rasters(proper)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--early.formulas", "-1"], "early.formulas must be 0 or more"),
         (["--early.size"], "early.size: give at least one"),
         (["--early.size", "16", "9"], "early.size must be 16 to 1024, got 9"),
+        (["--early.samples", "65"], "early.samples must be 0 to 64, got 65"),
         (["--early.tries", "0"], "early.tries must be 1 or more, got 0"),
         (["--early.score", "nan"], "early.score must be a number"),
         (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),

@@ -10,7 +10,7 @@ run proper.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from evojax_art.language.program import Program, take
+from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
 from evojax_art.search.generation import Evolution, EvolutionState
@@ -36,6 +37,8 @@ class EarlyConfig:
         score: that ends a size sooner; of illumination, the median confidence.
         size: height and width at which pictures are drawn and judged, pixels; or several, one
             after the other.
+        samples: n by n samples per pixel there; 0: as many as of the run's own pictures. What is
+            won by aliasing is lost at the next size.
         tries: searches at the first size, each from its own start, or fewer where one reaches the
             score: which family of formulas takes over is luck. The fittest of each go on together,
             as many as one would have left.
@@ -44,6 +47,7 @@ class EarlyConfig:
     formulas: int = 0
     score: float = math.inf
     size: tuple[int, ...] = (96,)
+    samples: int = 0
     tries: int = 1
 
     def __post_init__(self):
@@ -51,6 +55,8 @@ class EarlyConfig:
             raise InputError(f"early.formulas must be 0 or more, got {self.formulas}")
         if math.isnan(self.score):
             raise InputError("early.score must be a number")
+        if not 0 <= self.samples <= 64:
+            raise InputError(f"early.samples must be 0 to 64, got {self.samples}")
         if self.tries < 1:
             raise InputError(f"early.tries must be 1 or more, got {self.tries}")
         if not self.size:
@@ -63,6 +69,11 @@ class EarlyConfig:
     def sizes(self) -> tuple[int, ...]:
         """The sizes, one after the other; none where there is no such part."""
         return self.size if self.formulas else ()
+
+    def rasters(self, proper: RasterConfig) -> list[RasterConfig]:
+        """The pictures of each of the sizes, given those of the run proper."""
+        samples = self.samples or proper.samples
+        return [replace(proper, size=size, samples=samples) for size in self.sizes]
 
 
 class _Stage(NamedTuple):

@@ -70,9 +70,8 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
 def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:
     """What evolves in the early part, size by size."""
     found = []
-    for size in config.early.sizes:
-        wanted = replace(config.target, judged_size=(size,))
-        raster = replace(config.raster, size=size)
+    for raster in config.early.rasters(config.raster):
+        wanted = replace(config.target, judged_size=(raster.size,))
         # A batch that was asked for fits the run proper.
         views = replace(config.views, sizes=())  # small pictures are there to be quick
         small = replace(config, target=wanted, raster=raster, views=views, batch=0)

@@ -59,9 +59,8 @@ class GeneticWithArchive:
     def ask(self, key: Key[Array, ""], state: "Both") -> Offspring:
         """The population's children and the archive's, mixed evenly: the first count most."""
         genetic_key, archive_key = jax.random.split(key)
-        genetic, archive = (
-            replace(one, surplus=self.surplus) for one in (self.genetic, self.archive)
-        )
+        genetic = replace(self.genetic, surplus=self.surplus)
+        archive = replace(self.archive, surplus=self.surplus)
         of_population = genetic.ask(genetic_key, state.genetic)
         of_archive = archive.ask(archive_key, state.archive)
         places = of_archive.parents
