@@ -14,15 +14,19 @@ from safetensors.numpy import load_file, save_file
 from evojax_art.artwork.picture import read_png_text
 from evojax_art.artwork.provenance import read_provenance
 from evojax_art.cli.main import main
+from evojax_art.language.formula import parse
+from evojax_art.language.program import encode
 from evojax_art.nets.registry import REGISTRY
 from evojax_art.nets.vocabulary import Vocabulary, cifar100, imagenet
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.classes import ClassTarget
 from evojax_art.objective.ensemble import Ensemble, Judge
+from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.observed import Observed
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.objective.target import TargetConfig, load_target, provenance_of, target_of
 from evojax_art.objective.views import ViewsConfig, draw_views
+from evojax_art.refine.pixels import PixelPolisher, PixelsConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.cache import CACHE_VARIABLE
 from evojax_art.runtime.errors import InputError
@@ -110,6 +114,33 @@ def test_what_a_judge_is_least_sure_of_at_other_sizes_counts(images):
     np.testing.assert_allclose(
         ensemble(made).measure(observed).score, np.exp(each.mean(0)), rtol=1e-4
     )
+
+
+def test_formulas_are_drawn_at_the_other_sizes():
+    """Programs are judged as if each size were the run's own, and the least counts."""
+    made = nets(1)
+    texts = ["( isin ( * ( q 30 9 4 2 ) x_iy ) )", "( exp ( * x_iy k ) )", "( mod y_k x )"]
+    programs = encode([parse(text) for text in texts], 16)
+    scores = {}
+    for size, others in ((8, ()), (16, ()), (40, ()), (8, (16, 40))):
+        evaluator = Evaluator(
+            made,
+            ensemble(made),
+            ObjectiveConfig(),
+            RasterConfig(size=size, samples=1),
+            views=ViewsConfig(sizes=others),
+        )
+        found = evaluator.evaluate(programs, evaluator.params)
+        scores[size, others] = np.asarray(found.metrics["score"])
+    each = np.stack([scores[size, ()] for size in (8, 16, 40)])
+    assert np.any(each.argmin(0) > 0), "another size is the worst of none"
+    np.testing.assert_allclose(scores[8, (16, 40)], each.min(0), rtol=1e-5)
+
+
+def test_pixels_have_no_other_sizes():
+    made = nets(1)
+    with pytest.raises(InputError, match=r"views\.sizes: pixels cannot be drawn at other sizes"):
+        PixelPolisher(made, ensemble(made), PixelsConfig(), views=ViewsConfig(sizes=(64,)))
 
 
 @pytest.mark.parametrize("sizes", [0, 2])

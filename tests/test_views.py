@@ -114,3 +114,9 @@ def test_gradient_is_that_of_central_differences(images):
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InputError, match=f"views.{next(iter(wrong))} must be 0 to"):
         ViewsConfig(**wrong)
+
+
+@pytest.mark.parametrize("size", [15, 2049])
+def test_other_sizes_out_of_range_are_refused(size):
+    with pytest.raises(InputError, match=f"views.sizes must be 16 to 2048, got {size}"):
+        ViewsConfig(sizes=(64, size))

@@ -72,8 +72,8 @@ def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list
     found = []
     for raster in config.early.rasters(config.raster):
         wanted = replace(config.target, judged_size=(raster.size,))
-        # A batch that was asked for fits the run proper.
         views = replace(config.views, sizes=())  # small pictures are there to be quick
+        # A batch that was asked for fits the run proper.
         small = replace(config, target=wanted, raster=raster, views=views, batch=0)
         nets, target = load_target(wanted, views, plan, config.unseen)
         found.append(_evolution(small, nets, target, bound, photograph, plan))

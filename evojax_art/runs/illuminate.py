@@ -230,8 +230,8 @@ def _early(config: IlluminateConfig, plan: Plan) -> list[Illumination]:
     """What runs in the early part, size by size."""
     found = []
     for raster in config.early.rasters(config.raster):
-        # A batch that was asked for fits the run proper.
         views = replace(config.views, sizes=())  # small pictures are there to be quick
+        # A batch that was asked for fits the run proper.
         small = replace(config, judged_size=(raster.size,), raster=raster, views=views, batch=0)
         found.append(_illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0])
     return found
