@@ -137,6 +137,16 @@ def test_formulas_are_drawn_at_the_other_sizes():
     np.testing.assert_allclose(scores[8, (16, 40)], each.min(0), rtol=1e-5)
 
 
+def test_other_sizes_that_a_layer_cannot_take_are_refused_before_anything_is_written(
+    tmp_path, capsys
+):
+    out = tmp_path / "run"
+    flags = ["--layer", "block2", "--views.sizes", "32", "30", "--formulas", "8"]
+    assert main(["evolve", *flags, "--out", str(out)]) == 2
+    assert "multiples of 8, got 30x30" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_pixels_have_no_other_sizes():
     made = nets(1)
     with pytest.raises(InputError, match=r"views\.sizes: pixels cannot be drawn at other sizes"):

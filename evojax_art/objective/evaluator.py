@@ -90,8 +90,9 @@ class Evaluator:
         self.params = self.seen_anew(
             Params(weights, tuple(photographs), reference), jax.random.key(0)
         )
-        pictures = jax.ShapeDtypeStruct((1, self.raster.height, self.raster.width, 3), self._dtype)
-        jax.eval_shape(self.look_at, pictures, self.params)  # refuses what cannot be judged
+        for side in (self.raster.height, *self._sizes):
+            pictures = jax.ShapeDtypeStruct((1, side, side, 3), self._dtype)
+            jax.eval_shape(self.look_at, pictures, self.params)  # refuses what cannot be judged
 
     @property
     def has_views(self) -> bool:
