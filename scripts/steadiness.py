@@ -16,6 +16,7 @@ from evojax_art.objective.target import TargetConfig, load_judges
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.runs.repertoire import read_elites
 from evojax_art.runs.steadiness import SIZES, kept
+from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import make_plan
 
 
@@ -29,14 +30,17 @@ def main() -> None:
     given = parser.parse_args()
     plan = make_plan()
     config = TargetConfig(net=tuple(given.net), weights=tuple(given.weights))
-    nets = load_judges(config, plan)
-    niches = niches_of(nets, config, (), ViewsConfig())[1]
-    elites = read_elites(given.run)[:: given.every]
-    always = np.ones(len(elites), bool)
-    for size in SIZES:
-        here = kept(elites, nets, niches, plan, sizes=(size,))
-        always &= here
-        print(f"{size}x{size}: {100 * here.mean():.1f} % of {len(elites)} classes", flush=True)
+    try:
+        elites = read_elites(given.run)[:: given.every]
+        nets = load_judges(config, plan)
+        niches = niches_of(nets, config, (), ViewsConfig())[1]
+        always = np.ones(len(elites), bool)
+        for size in SIZES:
+            here = kept(elites, nets, niches, plan, sizes=(size,))
+            always &= here
+            print(f"{size}x{size}: {100 * here.mean():.1f} % of {len(elites)} classes", flush=True)
+    except InputError as error:
+        parser.error(str(error))
     print(f"at all of these: {100 * always.mean():.1f} %")
 
 

@@ -360,7 +360,9 @@ def test_who_stays_what_it_is_at_other_sizes():
     favourites = np.argsort(-seen[0], axis=1)
     wanted = [favourites[0, 0], favourites[1, 4], favourites[2, 5]]
     elites = [
-        Elite.read(made_elite(0) | {"class": int(index), "formula": text})
+        Elite.read(
+            made_elite(0) | {"class": int(index), "name": niches.names[int(index)], "formula": text}
+        )
         for index, text in zip(wanted, texts, strict=True)
     ]
     expected = [
@@ -372,3 +374,6 @@ def test_who_stays_what_it_is_at_other_sizes():
     assert found.tolist() == expected
     one = kept(elites, {"cifar100": net}, niches, make_plan(), sizes=sizes[:1])
     assert one.tolist() == [True, True, False]
+    stranger = dataclasses.replace(elites[0], name="tench, Tinca tinca")
+    with pytest.raises(InputError, match="'tench, Tinca tinca' is none of cifar100"):
+        kept([stranger], {"cifar100": net}, niches, make_plan(), sizes=sizes)

@@ -87,9 +87,9 @@ def test_a_run_that_is_none_or_unfinished_is_refused(folder, tmp_path, capsys):
     assert main(["lineage", str(folder)]) == 2
     assert main(["lineage", str(tmp_path / "none"), "worm"]) == 2
     assert "none is no folder of a run" in capsys.readouterr().err
-    (folder / "elites.jsonl").unlink()
-    assert main(["lineage", str(folder), "worm"]) == 2
-    assert "no elites.jsonl in it" in capsys.readouterr().err
-    (folder / "metrics.jsonl").touch()
+    (folder / "elites.jsonl").unlink()  # the run is still going on
     assert main(["lineage", str(folder), "worm"]) == 2
     assert "its elites are not written yet" in capsys.readouterr().err
+    (folder / "config.toml").unlink()
+    assert main(["lineage", str(folder), "worm"]) == 2
+    assert "no elites.jsonl in it" in capsys.readouterr().err

@@ -326,8 +326,8 @@ def test_perturbing_changes_exactly_one_constant():
         steps.append(np.abs(moved / np.maximum(1, np.abs(old[position]))))
     assert set(seen) == set(old)
     assert len(made) > SAMPLES / 2
-    # Sizes are log-uniform from 0.01 to 1, so their median is 0.1 and a normal's 0.67 of that.
-    assert 0.04 < np.median(steps) < 0.1
+    # Sizes are log-uniform from 0.03 to 1, so their median is 0.17 and a normal's 0.67 of that.
+    assert 0.08 < np.median(steps) < 0.15
     assert np.max(steps) < 6
 
 
@@ -336,6 +336,29 @@ def test_perturbing_without_constants_is_point_mutation():
     made = children(variation.perturb_constant, host)
     assert all(len(differing(child, host)) <= 1 for child in made)
     assert len(made) > 20
+
+
+@pytest.mark.parametrize("way", ["constant", "move", "recolour"])
+def test_steps_are_as_small_as_they_may_be(way):
+    def median(least_step: float) -> float:
+        weights = {name: float(name == way) for name in VariationConfig().weights}
+        config = VariationConfig(**weights, least_step=least_step)
+        host = take(encode(["( + ( q 0 0 0 0 ) ( * ( q 1 0 0 0 ) x_iy ) )"], max_length=16), 0)
+        keys = jax.random.split(jax.random.key(0), 200)
+        vary_fn = jax.vmap(lambda key: variation.vary(key, host, host, config, GrowthConfig()))
+        made = jax.jit(vary_fn)(keys)
+        from_identity = jnp.minimum(
+            jnp.abs(made.constant).max(axis=2), jnp.abs(made.constant - jnp.eye(4)[0]).max(axis=2)
+        )
+        return float(jnp.median(from_identity.max(axis=1)))
+
+    assert median(1e-4) < 0.15 * median(0.03)
+
+
+def test_impossible_steps_are_refused():
+    for step in (0.0, -1.0, 0.7, float("nan")):
+        with pytest.raises(InputError, match=r"variation\.least_step must be 1e-06 to 0\.6"):
+            VariationConfig(least_step=step)
 
 
 FUNCTIONS = {

@@ -119,7 +119,7 @@ def read_elites(folder: Path) -> list[Elite]:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of a run")
     if not path.exists():
-        if (folder / "metrics.jsonl").exists() and (folder / "lineage.jsonl").exists():
+        if (folder / "config.toml").exists():
             raise InputError(f"{folder}: its elites are not written yet; wait, or end the run")
         raise InputError(f"{folder} is no folder of `evojax-art illuminate`: no elites.jsonl in it")
     elites = read_json_lines(path, Elite.read, "no line of elites")

@@ -12,6 +12,7 @@ from evojax_art.objective.niches import EveryClass
 from evojax_art.render.look import Look, Raster
 from evojax_art.runs.jury import Jury
 from evojax_art.runs.repertoire import Elite
+from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import Plan
 
 SIZES = (128, 224, 448)
@@ -35,12 +36,21 @@ def kept(
         plan: where and how.
         look: of the pictures.
         sizes: height and width of the drawings in pixels, 3x3 samples each.
+
+    Raises:
+        InputError: an elite of a class that is not among the niches.
     """
     longest = max(elite.length for elite in elites)
     formulas = [parse(elite.formula) for elite in elites]
     programs = encode(formulas, max(_CAPACITY, longest))
-    place = {group[0]: niche for niche, group in enumerate(niches.groups)}
-    wanted = np.array([place[elite.class_] for elite in elites])
+    place = {
+        (group[0], name): niche
+        for niche, (group, name) in enumerate(zip(niches.groups, niches.names, strict=True))
+    }
+    for elite in elites:
+        if (elite.class_, elite.name) not in place:
+            raise InputError(f"class {elite.name!r} is none of {', '.join(nets)}; name the run's")
+    wanted = np.array([place[elite.class_, elite.name] for elite in elites])
     remains = np.ones(len(elites), bool)
     for size in sizes:
         jury = Jury(nets, niches, look or Look(), Raster(height=size, width=size, samples=3), plan)

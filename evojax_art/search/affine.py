@@ -5,6 +5,8 @@ Such a child looks like its host and yet is another picture, which few other mut
 Where there is such a map already it is changed, so that formulas do not grow with every step.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -16,11 +18,13 @@ from evojax_art.search.splicing import LARGEST_CONSTANT, choose_subtree, either,
 
 _PLUS, _TIMES, _PLANE = (BY_NAME[name].opcode for name in ("+", "*", "x_iy"))
 _FRAME = (CONSTANT, CONSTANT, _PLANE, _TIMES, _PLUS)  # postfix: ( + b ( * a x_iy ) )
-_LEAST, _MOST = 0.03, 0.6  # size of a step
+LEAST_STEP, LARGEST_STEP = 0.03, 0.6  # the least is what is usual
 
 
-def recolour(key: Key[Array, ""], host: Program) -> tuple[Program, Bool[Array, ""]]:
-    """A subtree F becomes `( + c ( * q F ) )`, with c near 0 and q near 1.
+def recolour(
+    key: Key[Array, ""], host: Program, least_step: float = LEAST_STEP
+) -> tuple[Program, Bool[Array, ""]]:
+    """A subtree F becomes `( + c ( * q F ) )`, with c near 0 and q near 1, by `least_step` or more.
 
     Returns:
         The child; whether it fits, else it is not valid.
@@ -36,14 +40,16 @@ def recolour(key: Key[Array, ""], host: Program) -> tuple[Program, Bool[Array, "
         & (opcode[start + 1] == CONSTANT)
         & (starts[end - 3] == start + 2)
     )
-    shift, factor = _near_identity(step_key, (1, 1, 1, 1))
+    shift, factor = _near_identity(step_key, least_step, (1, 1, 1, 1))
     wrapped = _spliced(host, start, end, (CONSTANT, CONSTANT), (_TIMES, _PLUS))
     before = host.constant[start], host.constant[start + 1]
     composed = shift + _product(factor, before[0]), _product(factor, before[1])
     return _mapped(host, start, is_within, composed, wrapped, (shift, factor))
 
 
-def move(key: Key[Array, ""], host: Program) -> tuple[Program, Bool[Array, ""]]:
+def move(
+    key: Key[Array, ""], host: Program, least_step: float = LEAST_STEP
+) -> tuple[Program, Bool[Array, ""]]:
     """A subtree F becomes `( at ( + b ( * a x_iy ) ) F )`, with b near 0 and a near 1.
 
     Returns:
@@ -57,7 +63,7 @@ def move(key: Key[Array, ""], host: Program) -> tuple[Program, Bool[Array, ""]]:
         & jnp.all(host.opcode[here] == jnp.asarray(_FRAME))
         & (subtree_starts(host)[end - 2] == start + len(_FRAME))
     )
-    shift, factor = _near_identity(step_key, (1, 1, 0, 0))  # as a complex number does it
+    shift, factor = _near_identity(step_key, least_step, (1, 1, 0, 0))  # as complex numbers do it
     wrapped = _spliced(host, start, end, _FRAME, (AT,))
     before = host.constant[start], host.constant[start + 1]
     composed = before[0] + _product(before[1], shift), _product(before[1], factor)
@@ -72,11 +78,12 @@ def _whole_or_part(key: Key[Array, ""], host: Program) -> tuple[Int[Array, ""], 
 
 
 def _near_identity(
-    key: Key[Array, ""], along: tuple[float, ...]
+    key: Key[Array, ""], least_step: float, along: tuple[float, ...]
 ) -> tuple[Float[Array, "4"], Float[Array, "4"]]:
     """What is added and what is multiplied by: a step from 0 and from 1, of random size."""
     size_key, key = jax.random.split(key)
-    size = jnp.exp(jax.random.uniform(size_key, minval=jnp.log(_LEAST), maxval=jnp.log(_MOST)))
+    between = math.log(least_step), math.log(LARGEST_STEP)
+    size = jnp.exp(jax.random.uniform(size_key, minval=between[0], maxval=between[1]))
     shift, factor = size * jax.random.normal(key, (2, 4)) * jnp.asarray(along, jnp.float32)
     return shift, factor.at[0].add(1.0)
 

@@ -21,7 +21,7 @@ from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
-from evojax_art.search.affine import move, recolour
+from evojax_art.search.affine import LARGEST_STEP, LEAST_STEP, move, recolour
 from evojax_art.search.splicing import (
     LARGEST_CONSTANT,
     choose,
@@ -103,6 +103,9 @@ class VariationConfig:
         hoist: a subtree becomes the whole.
         fresh: a random formula that owes nothing to either parent.
         regrow_depth: levels of a subtree that `regrow` makes.
+        least_step: of `constant`, `move` and `recolour`, whose steps are of this size up to 1, any
+            order of magnitude as often as another. Small ones climb a hill to its top, large ones
+            find another.
     """
 
     crossover: float = 0.2
@@ -117,11 +120,13 @@ class VariationConfig:
     hoist: float = 0.02
     fresh: float = 0.03
     regrow_depth: int = 4
+    least_step: float = LEAST_STEP
 
     @property
     def weights(self) -> dict[str, float]:
         """The weights by name, without the other settings."""
-        names = [field.name for field in fields(self) if field.name != "regrow_depth"]
+        others = ("regrow_depth", "least_step")
+        names = [field.name for field in fields(self) if field.name not in others]
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self):
@@ -132,6 +137,10 @@ class VariationConfig:
             raise InputError("variation: one of the weights must be above 0")
         if not 1 <= self.regrow_depth <= 31:
             raise InputError(f"variation.regrow_depth must be 1 to 31, got {self.regrow_depth}")
+        if not 1e-6 <= self.least_step <= LARGEST_STEP:
+            raise InputError(
+                f"variation.least_step must be 1e-06 to {LARGEST_STEP}, got {self.least_step:g}"
+            )
 
 
 OF_2015 = GrowthConfig()
@@ -255,18 +264,22 @@ def mutate_point(
     return Program(host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length)
 
 
-def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+def perturb_constant(
+    key: Key[Array, ""],
+    host: Program,
+    growth: GrowthConfig = OF_2015,
+    least_step: float = LEAST_STEP,
+) -> Program:
     """A uniform constant, named or `q`, moves and becomes `q`; point mutation where there is none.
 
-    The step is normal, of a size drawn log-uniformly from 0.01 to 1, relative for components
-    beyond 1.
+    The step is normal, of a size drawn log-uniformly up to 1, relative for components beyond 1.
     """
     node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
     is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & in_use(host)
     node = choose(node_key, is_constant)
     named = jnp.asarray(COMPONENTS)[host.opcode[node]]
     value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
-    size = 10 ** jax.random.uniform(size_key, minval=-2.0, maxval=0.0)
+    size = jnp.exp(jax.random.uniform(size_key, minval=math.log(least_step), maxval=0.0))
     step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
     moved = jnp.clip(value + step, -LARGEST_CONSTANT, LARGEST_CONSTANT)
     child = Program(
@@ -275,18 +288,28 @@ def perturb_constant(key: Key[Array, ""], host: Program, growth: GrowthConfig = 
     return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, growth))
 
 
-def moved(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+def moved(
+    key: Key[Array, ""],
+    host: Program,
+    growth: GrowthConfig = OF_2015,
+    least_step: float = LEAST_STEP,
+) -> Program:
     """By `affine.move`; a constant moves where that does not fit."""
     move_key, fallback_key = jax.random.split(key)
-    child, fits = move(move_key, host)
-    return either(fits, child, perturb_constant(fallback_key, host, growth))
+    child, fits = move(move_key, host, least_step)
+    return either(fits, child, perturb_constant(fallback_key, host, growth, least_step))
 
 
-def recoloured(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+def recoloured(
+    key: Key[Array, ""],
+    host: Program,
+    growth: GrowthConfig = OF_2015,
+    least_step: float = LEAST_STEP,
+) -> Program:
     """By `affine.recolour`; a constant moves where that does not fit."""
     recolour_key, fallback_key = jax.random.split(key)
-    child, fits = recolour(recolour_key, host)
-    return either(fits, child, perturb_constant(fallback_key, host, growth))
+    child, fits = recolour(recolour_key, host, least_step)
+    return either(fits, child, perturb_constant(fallback_key, host, growth, least_step))
 
 
 def shrink(key: Key[Array, ""], host: Program) -> Program:
@@ -313,16 +336,16 @@ def vary(
     growth: GrowthConfig,
 ) -> Program:
     """One child, made in one of the config's ways."""
-    capacity = host.capacity
+    capacity, least_step = host.capacity, config.least_step
     ways: dict[str, Callable[[Array], Program]] = {
         "crossover": lambda key: crossover(key, host, donor),
         "subst": lambda key: breed_subst(key, host, donor),
         "regrow": lambda key: regrow(key, host, growth, config.regrow_depth),
         "insert": lambda key: insert(key, host, growth),
         "point": lambda key: mutate_point(key, host, growth),
-        "constant": lambda key: perturb_constant(key, host, growth),
-        "move": lambda key: moved(key, host, growth),
-        "recolour": lambda key: recoloured(key, host, growth),
+        "constant": lambda key: perturb_constant(key, host, growth, least_step),
+        "move": lambda key: moved(key, host, growth, least_step),
+        "recolour": lambda key: recoloured(key, host, growth, least_step),
         "shrink": lambda key: shrink(key, host),
         "hoist": lambda key: hoist(key, host),
         "fresh": lambda key: grow(key, capacity, growth),
