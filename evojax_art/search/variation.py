@@ -103,9 +103,9 @@ class VariationConfig:
         hoist: a subtree becomes the whole.
         fresh: a random formula that owes nothing to either parent.
         regrow_depth: levels of a subtree that `regrow` makes.
-        least_step: of `constant`, `move` and `recolour`, whose steps are of this size up to 1, any
-            order of magnitude as often as another. Small ones climb a hill to its top, large ones
-            find another.
+        least_step: of `move` and `recolour`, three times that of `constant`. All steps between it
+            and about 1 are made, any order of magnitude as often as another: small ones climb a
+            hill to its top, large ones find another.
     """
 
     crossover: float = 0.2
@@ -272,14 +272,15 @@ def perturb_constant(
 ) -> Program:
     """A uniform constant, named or `q`, moves and becomes `q`; point mutation where there is none.
 
-    The step is normal, of a size drawn log-uniformly up to 1, relative for components beyond 1.
+    The step is normal, of a size drawn log-uniformly from a third of the least step to 1, relative
+    for components beyond 1.
     """
     node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
     is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & in_use(host)
     node = choose(node_key, is_constant)
     named = jnp.asarray(COMPONENTS)[host.opcode[node]]
     value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
-    size = jnp.exp(jax.random.uniform(size_key, minval=math.log(least_step), maxval=0.0))
+    size = jnp.exp(jax.random.uniform(size_key, minval=math.log(least_step / 3), maxval=0.0))
     step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
     moved = jnp.clip(value + step, -LARGEST_CONSTANT, LARGEST_CONSTANT)
     child = Program(
