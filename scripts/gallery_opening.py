@@ -36,7 +36,9 @@ def main() -> None:
     if chromium is None:
         parser.exit(2, "needs chromium: install it, or put it on the PATH\n")
     if not given.page.is_file():
-        parser.exit(2, f"{given.page}: no such file\n")
+        parser.exit(2, f"{given.page} is no page: give the HTML file of `evojax-art gallery`\n")
+    if given.repeats < 1:
+        parser.exit(2, f"--repeats must be 1 or more, got {given.repeats}\n")
     seconds, frames = [], []
     with sync_playwright() as started:
         for _ in range(given.repeats):  # a browser each, so that nothing is left in memory
@@ -46,15 +48,21 @@ def main() -> None:
             page.goto(given.page.resolve().as_uri())  # returns after the page's "load"
             page.evaluate(PAINTED)
             seconds.append(time.perf_counter() - began)
+            if not page.query_selector("#count"):
+                parser.exit(2, f"{given.page} is no page of `evojax-art gallery`\n")
             count = page.inner_text("#count")
             frames += page.evaluate(SCROLL)
             browser.close()
     megabytes = given.page.stat().st_size / 1e6
     print(
         f"{count}, {megabytes:.1f} MB: opens in {np.median(seconds):.2f} s (median of "
-        f"{given.repeats}, longest {max(seconds):.2f}); scrolling, a frame takes "
-        f"{np.median(frames):.0f} ms, 99 of 100 less than {np.percentile(frames, 99):.0f}"
+        f"{given.repeats}, longest {max(seconds):.2f})"
     )
+    if frames:  # else it fits on a screen
+        print(
+            f"scrolling, a frame takes {np.median(frames):.0f} ms, 99 of 100 less than "
+            f"{np.percentile(frames, 99):.0f}"
+        )
 
 
 if __name__ == "__main__":

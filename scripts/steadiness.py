@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--every", type=int, default=1, help="only every so manieth class")
     given = parser.parse_args()
+    if given.every < 1:
+        parser.error(f"--every must be 1 or more, got {given.every}")
     plan = make_plan()
     config = TargetConfig(net=tuple(given.net), weights=tuple(given.weights))
     try:

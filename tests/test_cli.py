@@ -182,7 +182,7 @@ FLAG_MISTAKES = {
     "--layer squares --guide notes.txt": "notes.txt: not a picture",
     "--start-from absent.png": "absent.png",
     "--start-from notes.txt": "notes.txt: not a picture",
-    "--objective.near -1": "objective.near must be 0 or more, got -1",
+    "--objective.near -1": "objective.near must be 0 or more, and finite, got -1",
     "--image photo.png": "give NAME=FILE or NAME:whole=FILE",
     "--image exp=photo.png": "a picture cannot be named 'exp': there is an operator of that name",
     "--image a=absent.png": "absent.png",

@@ -1,6 +1,9 @@
 """The early part of a run: on small pictures, its survivors the seeds."""
 
 import io
+import json
+import threading
+from contextlib import contextmanager
 
 import jax
 import pytest
@@ -19,6 +22,12 @@ from evojax_art.search.genetic import Genetic
 SMALL = (
     "--raster.size 16 --record-size 16 --record-samples 1 --max-length 24 --unseen none "
     "--genetic.population 16 --genetic.offspring 8 --formulas 64"
+).split()
+
+
+SMALL_ILLUMINATION = (
+    "--raster.size 16 --max-length 24 --unseen none --classes crab trees --look-every 0 "
+    "--map-elites.starters 16 --map-elites.offspring 16"
 ).split()
 
 
@@ -48,7 +57,7 @@ def evolution(gate: float = 0.0) -> Noted:
 def survivors(config: EarlyConfig, *evolutions: Evolution) -> list[str]:
     console = Console(file=io.StringIO())
     evolutions = evolutions or (evolution(),)
-    return texts(survivors_of(evolutions, config, jax.random.key(0), None, console))
+    return texts(survivors_of(evolutions, config, jax.random.key(0), None, console).seeds)
 
 
 def test_survivors_are_those_of_the_generations_asked_for():
@@ -93,9 +102,30 @@ def test_a_run_starts_from_them(tmp_path):
     assert populations[0] != populations[2]
 
 
+@pytest.mark.parametrize("command", ["evolve", "illuminate"])
+def test_an_interrupted_early_part_is_scored_and_ends_the_run(
+    command, tmp_path, monkeypatch, capsys
+):
+    @contextmanager
+    def at_once(console, after):
+        del console, after
+        flag = threading.Event()
+        flag.set()
+        yield flag
+
+    monkeypatch.setattr("evojax_art.runs.early.stop_on_interrupt", at_once)
+    flags = SMALL if command == "evolve" else SMALL_ILLUMINATION
+    early = ["--early.formulas", "100000", "--early.size", "16", "--out", str(tmp_path / "run")]
+    assert main([command, *flags, *early, "--formulas", "100000"]) == 0
+    assert "interrupted" in capsys.readouterr().out
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert 0 < json.loads(lines[-1])["formulas"] <= 128
+    assert main(["gallery", str(tmp_path / "run")]) == 0
+
+
 def test_elites_of_small_pictures_are_the_seeds():
     config, console = EarlyConfig(formulas=64), Console(file=io.StringIO())
-    found = elites_of([illumination()], config, jax.random.key(3), None, console)
+    found = elites_of([illumination()], config, jax.random.key(3), None, console).seeds
     run = illumination()
     state = run.init(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0), None)
     for number in range(1, 5):  # of 16 children

@@ -92,6 +92,63 @@ def test_records_of_an_evolution_are_shown(tmp_path):
     assert "cifar100_judge" in text
 
 
+def test_commands_draw_and_breed_as_it_was(tmp_path, monkeypatch):
+    small = "--raster.size 16 --record-size 32 --record-samples 1 --max-length 24 --unseen none"
+    look = "--raster.z -0.5 --raster.crunch 1995 --raster.smooth --layer block2"
+    photograph = tmp_path / "a cat.png"
+    Image.fromarray(np.full((24, 24, 3), np.arange(0, 240, 10)[:, None, None], np.uint8)).save(
+        photograph
+    )
+    run = tmp_path / "run"
+    words = [*small.split(), *look.split(), "--start-from", str(photograph), "--out", str(run)]
+    assert main(["evolve", *words, "--formulas", "64"]) == 0
+    assert main(["gallery", str(run)]) == 0
+    entry = page_data(run)["entries"][0]
+    assert not entry["is_probability"]
+    commands = {
+        label: shlex.split(command.rpartition("&& ")[2]) for label, command in entry["commands"]
+    }
+    monkeypatch.chdir(tmp_path)
+    drawn = [word if word != "2048" else "32" for word in commands["draw it at any size"][1:]]
+    assert main([*drawn, "--samples", "1"]) == 0
+    record = sorted((run / "records").glob("*.png"))[-1]
+    with Image.open(record) as expected, Image.open("large.png") as found:
+        assert np.array_equal(np.asarray(expected), np.asarray(found))
+    polished = commands["polish it"]
+    assert polished[polished.index("--layer") + 1] == "block2"
+    (tmp_path / "seed.txt").write_text(entry["formula"] + "\n")
+    again = [*commands["breed from it"][1:], *small.split(), "--formulas", "8", "--out", "bred"]
+    assert main(again) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"confidence": float("nan")},
+        {"confidence": 7.5},
+        {"confidence": 10**400},
+        {"scores": {"tiny": float("inf")}},
+        {"class": float("inf")},
+        {"class": 1.5},
+        {"name": None},
+        {"unseen": {"other": {"probability": float("nan"), "rank": 1}}},
+        {"unseen": {"other": {"probability": 0.5, "rank": float("inf")}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_numbers_of_no_use_are_refused(change, tmp_path, capsys):
+    lines = [json.dumps(elite(0)), json.dumps(elite(1) | change)]
+    (tmp_path / "elites.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["gallery", str(tmp_path)]) == 2
+    assert "elites.jsonl: line 2 is no line of elites" in capsys.readouterr().err
+
+
+def test_nesting_without_end_is_refused(tmp_path, capsys):
+    (tmp_path / "elites.jsonl").write_text("[" * 200_000 + "\n")
+    assert main(["gallery", str(tmp_path)]) == 2
+    assert "elites.jsonl: line 1 is no line of elites" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -99,7 +156,7 @@ def test_records_of_an_evolution_are_shown(tmp_path):
         ("", "give the folder of a run"),
         ("empty", "no elites.jsonl in it"),
         ("broken", "elites.jsonl: line 2 is no line of elites"),
-        ("formula", "unknown"),
+        ("formula", "elites.jsonl: apple: "),
     ],
 )
 def test_what_is_no_run_is_refused(change, message, folder, tmp_path, capsys):

@@ -83,6 +83,25 @@ def test_what_cannot_be_shown_is_refused(folder, change, query, message, capsys)
     assert message in capsys.readouterr().err
 
 
+def test_classes_of_one_name_are_told_apart(folder, capsys):
+    twins = [elite(n) | {"name": f"crane, number {n}"} for n in range(2)]
+    (folder / "elites.jsonl").write_text("".join(json.dumps(row) + "\n" for row in twins))
+    assert main(["lineage", str(folder), "crane"]) == 2
+    assert "may be one of: 0 crane, 1 crane; give its number" in capsys.readouterr().err
+    for index in (0, 1):
+        assert main(["lineage", str(folder), str(index)]) == 0
+        assert (folder / f"lineage-crane-{index}.png").exists()
+
+
+def test_a_formula_that_is_none_is_told_in_one_line(folder, capsys):
+    rows = [row | {"formula": "( frobnicate x )"} for row in ROWS]
+    (folder / "lineage.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["lineage", str(folder), "worm"]) == 2
+    told = capsys.readouterr().err
+    assert "lineage.jsonl: id 1.4: " in told
+    assert told.count("\n") == 1
+
+
 def test_a_run_that_is_none_or_unfinished_is_refused(folder, tmp_path, capsys):
     assert main(["lineage", str(folder)]) == 2
     assert main(["lineage", str(tmp_path / "none"), "worm"]) == 2

@@ -180,7 +180,7 @@ def test_assessment_is_traceable(images):
 
 
 def test_a_negative_gate_is_refused():
-    with pytest.raises(InputError, match=r"noise_gate must be 0 or more, got -0\.1"):
+    with pytest.raises(InputError, match=r"noise_gate must be 0 or more, and finite, got -0\.1"):
         ObjectiveConfig(noise_gate=-0.1)
 
 

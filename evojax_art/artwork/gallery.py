@@ -35,7 +35,8 @@ class Exhibit:
     Attributes:
         name: what it shall show.
         formula: what draws it.
-        confidence: that it shows that, by its judges together.
+        confidence: that it shows that, by its judges together; a finite number.
+        is_probability: whether it is one; else a score, as of a layer.
         opinions: of each network: its name, the probability, the class's rank from 0, whether it
             was a judge; None for what is not known.
         noise: the 2015 measure.
@@ -51,6 +52,7 @@ class Exhibit:
     name: str
     formula: str
     confidence: float
+    is_probability: bool = True
     opinions: Sequence[tuple[str, float | None, int | None, bool]]
     noise: float
     length: int
@@ -89,6 +91,7 @@ def _entry(place: int, exhibit: Exhibit) -> dict[str, Any]:
         "caption": exhibit.name.split(",")[0],
         "formula": exhibit.formula,
         "confidence": exhibit.confidence,
+        "is_probability": exhibit.is_probability,
         "opinions": exhibit.opinions,
         "unseen": float(np.mean(unseen)) if unseen else None,
         "noise": exhibit.noise,

@@ -200,7 +200,7 @@ class Provenance:
         found: dict[str, Any] = {key: text[key] for key in _TEXTS if key in text}
         found |= {key: text[key] for key in ("guide", "guide_sha256") if key in text}
         found |= _parsed(text, _SCORES, _scores) | _parsed(text, ("against",), _words)
-        found |= _parsed(text, _NUMBERS, float) | _parsed(text, _COUNTS, int)
+        found |= _parsed(text, _NUMBERS, _finite) | _parsed(text, _COUNTS, int)
         return cls(
             **found,
             **_parsed(text, ("adaptive",), float),
@@ -256,6 +256,18 @@ def _parsed(
     return found
 
 
+def _finite(said: str | float) -> float:
+    """A number.
+
+    Raises:
+        ValueError: NaN or an infinity.
+    """
+    number = float(said)
+    if not math.isfinite(number):
+        raise ValueError(said)
+    return number
+
+
 def _scores(said: str) -> dict[str, float]:
     """Numbers by name.
 
@@ -263,8 +275,8 @@ def _scores(said: str) -> dict[str, float]:
         ValueError: anything else.
     """
     try:
-        return {str(name): float(score) for name, score in json.loads(said).items()}
-    except (AttributeError, TypeError, RecursionError) as error:
+        return {str(name): _finite(score) for name, score in json.loads(said).items()}
+    except (AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(said) from error
 
 

@@ -8,12 +8,11 @@ from PIL import Image
 
 from evojax_art.artwork.sheets import contact_sheet, spread
 from evojax_art.cli.flags import parse_flags
-from evojax_art.language.formula import parse
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.lineage import bred_as, hosts, read_lineage
-from evojax_art.runs.repertoire import Elite, read_elites
+from evojax_art.runs.repertoire import Elite, parse_told, read_elites
 from evojax_art.runs.toml import read_config
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.files import check_writable, written_whole
@@ -55,14 +54,16 @@ def lineage(flags: list[str]) -> None:
     elite = _elite_of(elites, query)
     chain = hosts(read_lineage(folder), elite.id)
     config = read_config(folder / "config.toml", IlluminateConfig)
-    out = command.out or folder / f"lineage-{re.sub(r'[^0-9a-z]+', '-', elite.caption.lower())}.png"
+    out = command.out or folder / f"lineage-{_slug(elite, elites)}.png"
     check_writable(out)
     names: dict[int | None, str] = {one.class_: one.caption for one in elites}
+    place = folder / "lineage.jsonl"
+    formulas = [parse_told(one.formula, f"{place}: id {one.id}") for one in chain]
+    capacity = -(-max(map(len, formulas)) // 64) * 64  # few lengths, so that little is compiled
     raster = Raster(height=command.cell, width=command.cell, samples=3)
     look, shown = config.raster.look, spread(len(chain), command.most)
     pictures = [
-        render_picture(parse(chain[index].formula), look, raster, max_length=config.max_length)
-        for index in shown
+        render_picture(formulas[index], look, raster, max_length=capacity) for index in shown
     ]
     classes = bred_as(chain, elite.class_)
     captions = [names.get(classes[index], "?") for index in shown]
@@ -70,6 +71,13 @@ def lineage(flags: list[str]) -> None:
     with written_whole(out) as temporary:
         Image.fromarray(sheet).save(temporary, format="PNG")
     print(f"{len(chain)} ancestors, {len(shown)} shown: {out}")
+
+
+def _slug(elite: Elite, elites: list[Elite]) -> str:
+    """The class's name as a part of a file's; and its number, where others are called so too."""
+    alike = {one.class_ for one in elites if one.caption.lower() == elite.caption.lower()}
+    name = elite.caption[:40].lower() + (f"-{elite.class_}" if len(alike) > 1 else "")
+    return re.sub(r"[^0-9a-z]+", "-", name)
 
 
 def _elite_of(elites: list[Elite], query: str) -> Elite:
@@ -86,9 +94,10 @@ def _elite_of(elites: list[Elite], query: str) -> Elite:
     )
     for fits in readings:
         found = [elite for elite in elites if wanted and fits(elite)]
-        if len({elite.class_ for elite in found}) > 1:
-            among = ", ".join(dict.fromkeys(elite.caption for elite in found))
-            raise InputError(f"class {query!r} may be one of {among}")
+        classes = {elite.class_: elite.caption for elite in found}
+        if len(classes) > 1:
+            among = ", ".join(f"{index} {name}" for index, name in sorted(classes.items()))
+            raise InputError(f"class {query!r} may be one of: {among}; give its number")
         if found:
             return max(found, key=lambda elite: elite.confidence)
     near = suggest(wanted, [part.strip() for elite in elites for part in elite.name.split(",")])

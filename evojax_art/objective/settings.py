@@ -55,8 +55,10 @@ class ObjectiveConfig:
             if not math.isfinite(getattr(self, name)):
                 raise InputError(f"objective.{name} must be finite, got {getattr(self, name)}")
         for name in ("near", "noise_gate", "contrast_gate"):
-            if not getattr(self, name) >= 0:  # nor NaN
-                raise InputError(f"objective.{name} must be 0 or more, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:  # nor NaN
+                raise InputError(
+                    f"objective.{name} must be 0 or more, and finite, got {getattr(self, name)}"
+                )
         if self.contrast_gate > 0.5:  # that of black and white
             raise InputError(
                 f"objective.contrast_gate must be 0.5 at most, got {self.contrast_gate}"

@@ -10,6 +10,7 @@ is kept is decided elsewhere: after some steps each formula is drawn by `render`
 whole objective, exactly as evolution judges it, and the best so far, at first the start, stays.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -63,8 +64,8 @@ class AscentConfig:
         for name in ("shift", "scale", "turn"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be above 0, and finite, got {self.learning_rate}")
         if not 0 <= self.coarse <= 1:
             raise InputError(f"coarse must be 0 to 1, got {self.coarse}")
 

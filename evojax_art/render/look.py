@@ -116,6 +116,7 @@ class RasterConfig:
                 raise InputError(
                     f"raster.{name} must be {least} or more, got {getattr(self, name)}"
                 )
+        _ = self.look  # which says what is wrong with it
 
     @property
     def look(self) -> Look:

@@ -53,8 +53,8 @@ class EarlyConfig:
     def __post_init__(self):
         if self.formulas < 0:
             raise InputError(f"early.formulas must be 0 or more, got {self.formulas}")
-        if math.isnan(self.score):
-            raise InputError("early.score must be a number")
+        if not self.score > -math.inf:  # nor NaN
+            raise InputError(f"early.score must be a number, or inf, got {self.score}")
         if not 0 <= self.samples <= 64:
             raise InputError(f"early.samples must be 0 to 64, got {self.samples}")
         if self.tries < 1:
@@ -74,6 +74,26 @@ class EarlyConfig:
         """The pictures of each of the sizes, given those of the run proper."""
         samples = self.samples or proper.samples
         return [replace(proper, size=size, samples=samples) for size in self.sizes]
+
+
+class Grown(NamedTuple):
+    """What an early part comes to.
+
+    Attributes:
+        seeds: of the run proper: the survivors of the last size, the best first, each once (of
+            several tries there, those of each); those that were given where none is valid.
+        is_interrupted: by Ctrl-C, so that the run ends as soon as its seeds are scored.
+    """
+
+    seeds: Program | None
+    is_interrupted: bool
+
+    @property
+    def enough(self) -> float:
+        """Formulas after which the run proper ends, whatever its own limits."""
+        if not self.is_interrupted:
+            return math.inf
+        return 1 if self.seeds is None else len(self.seeds.length)
 
 
 class _Stage(NamedTuple):
@@ -99,7 +119,7 @@ def survivors_of(
     key: Key[Array, ""],
     seeds: Program | None,
     console: Console,
-) -> Program | None:
+) -> Grown:
     """Evolves as long as configured, or until Ctrl-C.
 
     Args:
@@ -108,10 +128,6 @@ def survivors_of(
         key: consumed.
         seeds: formulas to start from.
         console: for progress.
-
-    Returns:
-        The survivors of the last size, the best first, each once (of several tries there, those of
-        each); the seeds where none is valid.
     """
 
     def stage(evolution: Evolution) -> _Stage:
@@ -137,7 +153,7 @@ def elites_of(
     key: Key[Array, ""],
     seeds: Program | None,
     console: Console,
-) -> Program | None:
+) -> Grown:
     """Illuminates as long as configured, or until Ctrl-C.
 
     Args:
@@ -146,10 +162,6 @@ def elites_of(
         key: consumed.
         seeds: formulas to start from.
         console: for progress.
-
-    Returns:
-        The elites of the last size, each once (of several tries there, those of each); the seeds
-        where none is valid.
     """
 
     def stage(illumination: Illumination) -> _Stage:
@@ -172,9 +184,9 @@ def _grown(
     key: Key[Array, ""],
     seeds: Program | None,
     console: Console,
-) -> Program | None:
-    """The survivors after all sizes, or Ctrl-C."""
-    with stop_on_interrupt(console, "the early part") as interrupted:
+) -> Grown:
+    """What there is after all sizes, or Ctrl-C."""
+    with stop_on_interrupt(console, "scoring what there is") as interrupted:
         for number, (size, stage) in enumerate(zip(config.sizes, stages, strict=True)):
             found: list[Program] = []
             size_key = jax.random.fold_in(key, number)
@@ -193,7 +205,7 @@ def _grown(
             seeds = survivors if len(survivors.length) else seeds
             if interrupted.is_set():
                 break
-    return seeds
+    return Grown(seeds, interrupted.is_set())
 
 
 def _fittest(found: Sequence[Program]) -> Program:

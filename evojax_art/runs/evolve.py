@@ -23,7 +23,7 @@ from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
-from evojax_art.runs.early import survivors_of
+from evojax_art.runs.early import Grown, survivors_of
 from evojax_art.runs.folder import make_folder, name_of
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.loop import Loop, Outcome
@@ -61,10 +61,11 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     (folder / "records").mkdir(exist_ok=True)
     for line in target.describe():
         console.print(line, markup=False, soft_wrap=True)
+    grown = Grown(seeds, is_interrupted=False)
     if early:
-        seeds = survivors_of(early, config.early, early_key, seeds, console)
+        grown = survivors_of(early, config.early, early_key, seeds, console)
     records = Records(folder, config, evolution, bound, unseen)
-    return Loop(config, evolution, records, folder, bound.names, console)(key, seeds)
+    return Loop(config, evolution, records, folder, bound.names, console)(key, grown)
 
 
 def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -12,16 +12,17 @@ from jaxtyping import UInt8
 
 from evojax_art.artwork.beside import bound_with
 from evojax_art.artwork.gallery import Exhibit, packed
-from evojax_art.artwork.provenance import read_provenance
+from evojax_art.artwork.provenance import Provenance, read_provenance
 from evojax_art.artwork.sheets import spread, thumbnail
-from evojax_art.language.bindings import Bound
-from evojax_art.language.formula import Expression, parse
+from evojax_art.language.bindings import Bound, Source
+from evojax_art.language.formula import Expression
 from evojax_art.objective.tv import tv_noise
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Look, Raster
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.lineage import bred_as, hosts, read_lineage
-from evojax_art.runs.repertoire import Elite, read_elites
+from evojax_art.runs.repertoire import Elite, parse_told, read_elites
+from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.toml import read_config
 from evojax_art.runtime.errors import InputError
 
@@ -96,13 +97,15 @@ def _elites(
             if one.id not in drawn:
                 drawn[one.id] = len(ancestors)
                 raster = Raster(height=_TINY, width=_TINY, samples=2)
-                ancestors.append(packed(_draw(_parsed(one.formula, folder), look, raster)))
+                expression = parse_told(one.formula, f"{folder / 'lineage.jsonl'}: id {one.id}")
+                ancestors.append(packed(_draw(expression, look, raster)))
             found.append((drawn[one.id], names.get(of[n], "?")))
         return found
 
     exhibits = []
     for number, elite in enumerate(ordered, 1):
-        large = _draw(_parsed(elite.formula, folder), look, _LARGE)
+        expression = parse_told(elite.formula, f"{folder / 'elites.jsonl'}: {elite.caption}")
+        large = _draw(expression, look, _LARGE)
         exhibits.append(
             Exhibit(
                 name=elite.name,
@@ -119,7 +122,9 @@ def _elites(
                 thumbnail=packed(thumbnail(large, _SMALL)),
                 large=packed(large),
                 ancestors=strip(elite),
-                commands=_commands(elite.formula, f"--target {elite.class_}", config.net),
+                commands=_commands(
+                    elite.formula, elite.length, _aim_of(config, elite.class_), look
+                ),
             )
         )
         tell_fn(f"{folder}: {number}/{len(ordered)} pictures drawn")
@@ -137,8 +142,9 @@ def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> 
         if not told.formula:
             raise InputError(f"{path} is no picture of a run: it names no formula")
         bound = bound_with(Bound(), told.photographs, path.parent)
-        expression = _parsed(told.formula, path, bound)
-        large = _draw(expression, told.look or Look(), _LARGE, bound)
+        expression = parse_told(told.formula, str(path), bound.names)
+        look = told.look or Look()
+        large = _draw(expression, look, _LARGE, bound)
         wanted = ", ".join(told.target) or told.prompt or told.layer
         judges = told.judges or ({told.net: told.score} if told.net else {})
         exhibits.append(
@@ -146,6 +152,7 @@ def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> 
                 name=wanted or "?",
                 formula=told.formula,
                 confidence=told.score or 0.0,
+                is_probability=not told.layer,
                 opinions=[
                     *((name, p, None, True) for name, p in judges.items()),
                     *((name, p, None, False) for name, p in told.unseen.items()),
@@ -158,20 +165,15 @@ def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> 
                 large=packed(large),
                 commands=_commands(
                     told.formula,
-                    f"--target {shlex.join(told.target)}" if told.target else "",
-                    told.net.split(),
+                    len(expression),
+                    _aim_told(told),
+                    look,
+                    _image_flags(bound.read_by(expression)),
                 ),
             )
         )
         tell_fn(f"{folder}: {number}/{len(paths)} pictures drawn")
     return exhibits
-
-
-def _parsed(formula: str, place: Path, bound: Bound | None = None) -> Expression:
-    try:
-        return parse(formula, images=bound.names if bound else ())
-    except InputError as error:
-        raise InputError(f"{place}: {str(error).splitlines()[0]}") from error
 
 
 def _draw(
@@ -187,15 +189,86 @@ def _noise(picture: Picture) -> float:
     return float(jax.device_get(tv_noise(jnp.asarray(small[None], jnp.float32) / 255))[0])
 
 
-def _commands(formula: str, target: str, net: Sequence[str]) -> list[tuple[str, str]]:
-    quoted = shlex.quote(formula)
-    judged = " ".join(part for part in (target, f"--net {' '.join(net)}" if net else "") if part)
+def _commands(
+    formula: str, length: int, aim: Sequence[str], look: Look, images: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """What to do with a formula: draw it as it was drawn, breed it for what it was bred for.
+
+    Args:
+        formula: its text.
+        length: nodes.
+        aim: flags that say what a run wanted, and who judged.
+        look: of the formula.
+        images: flags that name photographs.
+    """
+    quoted, image_flags = shlex.quote(formula), shlex.join(images)
+    bred = shlex.join([*aim, *images, *_look_flags(look, "raster.")])
+    longer = f"--max-length {length}" if length > RunConfig.max_length else ""
+
+    def line(*words: str) -> str:
+        return " ".join(word for word in words if word)
+
     return [
-        ("draw it at any size", f"evojax-art render {quoted} --size 2048 --out large.png"),
-        ("polish it", f"evojax-art polish {quoted} {judged} --out polished.png"),
-        ("film it", f"evojax-art movie {quoted} --out movie.mp4"),
+        (
+            "draw it at any size",
+            line(
+                f"evojax-art render {quoted} --size 2048",
+                image_flags,
+                shlex.join(_look_flags(look)),
+                "--out large.png",
+            ),
+        ),
+        ("polish it", line(f"evojax-art polish {quoted}", bred, "--out polished.png")),
+        (
+            "film it",  # where z is time
+            line(
+                f"evojax-art movie {quoted}",
+                image_flags,
+                shlex.join(_look_flags(replace(look, z=0.0))),
+                "--out movie.mp4",
+            ),
+        ),
         (
             "breed from it",
-            f"printf '%s\\n' {quoted} > seed.txt && evojax-art evolve --seeds seed.txt {judged}",
+            line(
+                f"printf '%s\\n' {quoted} > seed.txt && evojax-art evolve --seeds seed.txt",
+                bred,
+                longer,
+            ),
         ),
     ]
+
+
+def _look_flags(look: Look, prefix: str = "") -> list[str]:
+    """Of a look that is not as usual."""
+    flags = [f"--{prefix}z", repr(float(look.z))] if look.z else []
+    flags += [f"--{prefix}crunch", look.crunch] if look.crunch != Look.crunch else []
+    return [*flags, f"--{prefix}smooth"] if look.smooth else flags
+
+
+def _image_flags(sources: Sequence[Source]) -> list[str]:
+    """Of photographs that a formula reads."""
+    found = []
+    for source in sources:
+        found += ["--image", f"{source.name}{':whole' if source.whole else ''}={source.place}"]
+    return found
+
+
+def _aim_of(config: IlluminateConfig, class_: int) -> list[str]:
+    """What an illumination wanted of the elite of a class."""
+    aim = ["--target", str(class_), "--net", *config.net]
+    for file in config.weights:
+        aim += ["--weights", file]
+    if any(config.judged_size):
+        aim += ["--judged-size", *map(str, config.judged_size)]
+    return [*aim, "--join", config.join] if config.join != IlluminateConfig.join else aim
+
+
+def _aim_told(told: Provenance) -> list[str]:
+    """What a picture says that it was bred for."""
+    aim = ["--target", *told.target] if told.target else []
+    aim += ["--prompt", told.prompt] if told.prompt else []
+    aim += ["--against", *told.against] if told.against else []
+    aim += ["--layer", told.layer] if told.layer else []
+    aim += ["--guide", told.guide] if told.guide else []
+    return [*aim, "--net", *told.net.split()] if told.net else aim

@@ -18,7 +18,6 @@ from rich.console import Console
 from evojax_art.artwork.plotting import has_matplotlib
 from evojax_art.artwork.sheets import contact_sheet
 from evojax_art.language.formula import parse
-from evojax_art.language.program import Program
 from evojax_art.nets.base import Network
 from evojax_art.nets.registry import DEFAULT
 from evojax_art.nets.weights import load_net
@@ -29,7 +28,7 @@ from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runs.curves import write_curves
-from evojax_art.runs.early import EarlyConfig, elites_of
+from evojax_art.runs.early import EarlyConfig, Grown, elites_of
 from evojax_art.runs.folder import make_folder
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.jury import Jury
@@ -200,10 +199,11 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
     write_text(folder / "config.toml", config_text(replace(config, batch=run.batch), described))
     console.print(niches.describe()[0])
     key = jax.random.key(config.seed)
+    grown = Grown(seeds, is_interrupted=False)
     if early:
         early_key, key = jax.random.split(key)
-        seeds = elites_of(early, config.early, early_key, seeds, console)
-    return _Loop(config, run, book, console)(key, seeds)
+        grown = elites_of(early, config.early, early_key, seeds, console)
+    return _Loop(config, run, book, console)(key, grown)
 
 
 def _illumination(
@@ -244,10 +244,12 @@ class _Loop:
         self._config, self._run, self._book, self._console = config, run, book, console
         self._agreed: dict[str, dict[str, float]] | None = None  # since the last line of metrics
         self._agreed_text = ""
+        self._enough = math.inf  # formulas, where the early part was interrupted
 
-    def __call__(self, key: Key[Array, ""], seeds: Program | None) -> Illuminated:
+    def __call__(self, key: Key[Array, ""], grown: Grown) -> Illuminated:
         config, run, book = self._config, self._run, self._book
-        state = run.init(key, seeds)
+        state = run.init(key, grown.seeds)
+        self._enough = grown.enough
         device = run.evaluator.plan.device_kind
         number = 1
         with (
@@ -285,6 +287,8 @@ class _Loop:
 
     def _limit(self, number: int) -> str:
         formulas = self._run.scored(number)
+        if formulas >= self._enough:
+            return "interrupted"
         if formulas >= self._config.formulas:
             return f"{formulas} formulas scored"
         minutes = self._config.minutes

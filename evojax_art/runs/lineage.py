@@ -1,6 +1,7 @@
 """The ancestors of an elite, read from `lineage.jsonl` (format: `runs.repertoire`)."""
 
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def read_lineage(folder: Path) -> dict[str, Ancestor]:
         return Ancestor(
             id=str(row["id"]),
             formula=str(row["formula"]),
-            won=tuple(int(index) for index in row["won"]),
-            of=int(row["of"][0]) if row["of"] else None,
+            won=tuple(index(won) for won in row["won"]),
+            of=index(row["of"][0]) if row["of"] else None,
             host=str(row["parents"][0]) if row["parents"] else "",
         )
 

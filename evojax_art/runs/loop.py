@@ -13,8 +13,9 @@ import jax
 from jaxtyping import Array, Int, Key
 from rich.console import Console
 
-from evojax_art.language.program import Program, to_expressions
+from evojax_art.language.program import to_expressions
 from evojax_art.objective.terms import Target
+from evojax_art.runs.early import Grown
 from evojax_art.runs.records import Record, Records
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.state import RunState
@@ -79,12 +80,14 @@ class Loop:
         self._images = images
         self._console = console
         self._clock = _Clock()
+        self._enough = math.inf  # formulas, where the early part was interrupted
 
-    def __call__(self, key: Key[Array, ""], seeds: Program | None) -> Outcome:
+    def __call__(self, key: Key[Array, ""], grown: Grown) -> Outcome:
         """Runs, from formulas to start from or from nothing; consumes the key."""
         device = self._evolution.evaluator.plan.device_kind
         self._save_config()
-        state = RunState(self._evolution.init(key, seeds))
+        state = RunState(self._evolution.init(key, grown.seeds))
+        self._enough = grown.enough
         reason = ""
         compiling = f"compiling for {device}, once ..."
         with (
@@ -162,10 +165,10 @@ class Loop:
 
     def _generations(self, state: RunState) -> int:
         """How many may pass: no more than are wanted, and than people like to wait for."""
-        wanted = 1
+        wanted, most = 1, min(self._enough, self._config.formulas)
         while (
             wanted < min(VISIT, _VISIT_SECONDS / self._clock.seconds_each)
-            and self._evolution.scored(state.generation + wanted) < self._config.formulas
+            and self._evolution.scored(state.generation + wanted) < most
         ):
             wanted += 1
         return wanted
@@ -174,6 +177,8 @@ class Loop:
         config = self._config
         if summary.best_score >= config.stop_score:
             return f"score {config.stop_score} reached"
+        if state.formulas >= self._enough:
+            return "interrupted"
         if state.formulas >= config.formulas:
             return f"{state.formulas} formulas scored"
         if config.minutes and state.seconds >= 60 * config.minutes:

@@ -25,13 +25,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 import numpy as np
 
-from evojax_art.language.formula import Expression
+from evojax_art.language.formula import Expression, parse
 from evojax_art.language.program import Program, take, to_expressions
 from evojax_art.objective.niches import EveryClass
 from evojax_art.runs.jury import Jury, Opinion
@@ -78,22 +79,22 @@ class Elite:
             KeyError, TypeError, ValueError: it is none.
         """
         return cls(
-            class_=int(row["class"]),
-            name=str(row["name"]),
-            kind=int(row["kind"]),
-            formula=str(row["formula"]),
-            confidence=float(row["confidence"]),
-            scores={str(name): float(score) for name, score in row["scores"].items()},
+            class_=index(row["class"]),
+            name=_text(row["name"]),
+            kind=index(row["kind"]),
+            formula=_text(row["formula"]),
+            confidence=_share(row["confidence"]),
+            scores={name: _share(score) for name, score in row["scores"].items()},
             unseen={
-                str(name): (
-                    None if said["probability"] is None else float(said["probability"]),
-                    None if said["rank"] is None else int(said["rank"]),
+                name: (
+                    None if said["probability"] is None else _share(said["probability"]),
+                    None if said["rank"] is None else index(said["rank"]),
                 )
                 for name, said in row["unseen"].items()
             },
-            length=int(row["length"]),
-            id=str(row["id"]),
-            generation=int(row["generation"]),
+            length=index(row["length"]),
+            id=_text(row["id"]),
+            generation=index(row["generation"]),
         )
 
     @property
@@ -106,6 +107,37 @@ class Elite:
         """The mean of the logarithms of what all networks say, seen and unseen."""
         said = [*self.scores.values(), *(p for p, _ in self.unseen.values() if p is not None)]
         return float(np.mean([math.log(max(p, 1e-12)) for p in said or [self.confidence]]))
+
+
+def parse_told(formula: str, place: str, images: Sequence[str] = ()) -> Expression:
+    """A formula that a file names.
+
+    Args:
+        formula: the text.
+        place: where it is said.
+        images: names of photographs that it may read.
+
+    Raises:
+        InputError: it is none; in one line, which begins with the place.
+    """
+    try:
+        return parse(formula, images=tuple(images))
+    except InputError as error:
+        raise InputError(f"{place}: {str(error).splitlines()[0]}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _share(value: Any) -> float:
+    """A number from 0 to 1."""
+    share = float(value)
+    if not 0 <= share <= 1:  # nor NaN
+        raise ValueError(value)
+    return share
 
 
 def read_elites(folder: Path) -> list[Elite]:

@@ -97,6 +97,8 @@ class RunConfig:
         for name in ("minutes", "batch", "record_step"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if math.isnan(self.stop_score):
+            raise InputError("stop_score must be a number, or inf for none, got nan")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
         if self.has_niches and (self.target.layer or self.target.prompt):

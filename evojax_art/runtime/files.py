@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from evojax_art.runtime.errors import InputError
 
 T = TypeVar("T")
+# What reading a damaged line may end with; deep nesting is the last.
+_STUMBLES = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @contextmanager
@@ -99,6 +101,6 @@ def read_json_lines(path: Path, read_fn: Callable[[Any], T], complaint: str) -> 
             break  # behind the last line's end
         try:
             found.append(read_fn(json.loads(line)))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except _STUMBLES as error:
             raise InputError(f"{path}: line {number} is {complaint}") from error
     return found

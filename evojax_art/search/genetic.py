@@ -9,6 +9,7 @@ Pictures count as equal where fitness and appearance (`objective.evaluation`) di
 rounding does, which depends on the batch that a formula was evaluated in.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -69,8 +70,10 @@ class Genetic:
                 raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.surplus <= 10:
             raise InputError(f"genetic.surplus must be 0 to 10, got {self.surplus}")
-        if self.parsimony < 0:
-            raise InputError(f"genetic.parsimony must be 0 or more, got {self.parsimony}")
+        if not 0 <= self.parsimony < math.inf:  # nor NaN
+            raise InputError(
+                f"genetic.parsimony must be 0 or more, and finite, got {self.parsimony}"
+            )
 
     @property
     def num_offspring(self) -> int:

@@ -4,6 +4,7 @@ Other than in an evolution (`generation`), nobody is the best: there is an elite
 and measures of them all. Who took over which niche is handed to the host, which writes the lineage.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,8 +55,10 @@ class GradientConfig:
                 raise InputError(
                     f"gradient.{name} must be {least} or more, got {getattr(self, name)}"
                 )
-        if not self.learning_rate > 0:
-            raise InputError(f"gradient.learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"gradient.learning_rate must be above 0, and finite, got {self.learning_rate}"
+            )
 
     @property
     def evaluations(self) -> int:

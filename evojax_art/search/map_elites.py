@@ -10,6 +10,7 @@ range of the first descriptor, from 0 to 1, and has places of its own. With `bui
 is the brightness.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -85,8 +86,10 @@ class MapElites:
             raise InputError(f"map_elites.patience must be above 0, 1 at most, got {self.patience}")
         if not 0 <= self.surplus <= 10:
             raise InputError(f"map_elites.surplus must be 0 to 10, got {self.surplus}")
-        if not self.parsimony >= 0:
-            raise InputError(f"map_elites.parsimony must be 0 or more, got {self.parsimony}")
+        if not 0 <= self.parsimony < math.inf:  # nor NaN
+            raise InputError(
+                f"map_elites.parsimony must be 0 or more, and finite, got {self.parsimony}"
+            )
 
     @property
     def num_offspring(self) -> int:

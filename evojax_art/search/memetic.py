@@ -1,5 +1,6 @@
 """Polish inside evolution: the best climb a little, and pass on what they have become."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,8 +38,10 @@ class MemeticConfig:
                 raise InputError(
                     f"memetic.{name} must be {least} or more, got {getattr(self, name)}"
                 )
-        if not self.learning_rate > 0:
-            raise InputError(f"memetic.learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"memetic.learning_rate must be above 0, and finite, got {self.learning_rate}"
+            )
 
     @property
     def ascent(self) -> AscentConfig:

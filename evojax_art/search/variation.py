@@ -59,7 +59,7 @@ class GrowthConfig:
     def __post_init__(self):
         if not 1 <= self.max_depth <= 31:
             raise InputError(f"growth.max_depth must be 1 to 31, got {self.max_depth}")
-        if min(self.binary, self.unary) < 0 or self.binary + self.unary > 1:
+        if not (self.binary >= 0 and self.unary >= 0 and self.binary + self.unary <= 1):  # nor NaN
             raise InputError("growth.binary and growth.unary must be probabilities, sum at most 1")
         if not 0 <= self.images <= len(IMAGES):
             raise InputError(f"growth.images must be 0 to {len(IMAGES)}, got {self.images}")
