@@ -2,7 +2,8 @@
 
 python scripts/illumination_cost.py [--net cifar100] [--judged-size 0] [--rounds 15]
 
-Both breed 256 children a generation from formulas of the same starters, with as many judged.
+Both breed 256 children a generation from formulas of the same starters, all judged: without the
+sieve, which either can have.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> None:
         plan=plan,
     )
     illumination = Illumination(
-        MapElites(offspring=_CHILDREN, niches=len(every.groups)),
+        MapElites(offspring=_CHILDREN, niches=len(every.groups), surplus=0.0),
         nets,
         niches,
         build_objective(ObjectiveConfig(), niches, niches=niches),
@@ -58,20 +59,23 @@ def main() -> None:
     )
     states = [plain.init(jax.random.key(0)), illumination.init(jax.random.key(0))]
     times: list[list[float]] = [[], []]
+    lengths = [0.0, 0.0]
     for number in range(1, given.rounds + 9):  # starters and compilation are over by then
         for which in (0, 1):
             began = time.perf_counter()
             if which == 0:
-                states[0], _ = jax.block_until_ready(plain.step(states[0]))
+                states[0], summary = jax.block_until_ready(plain.step(states[0]))
             else:
-                states[1], _ = jax.block_until_ready(illumination.step(states[1], number))
+                states[1], passed = jax.block_until_ready(illumination.step(states[1], number))
             if number > 8:
                 times[which].append(time.perf_counter() - began)
+        lengths = [float(summary.mean_length), float(passed.measures.mean_length)]
     evolved, illuminated = (float(np.median(seconds)) for seconds in times)
     print(
         f"{plan.device_kind}, {' '.join(given.net)}, {len(every.groups)} niches, {_CHILDREN} "
         f"children, medians of {given.rounds} generations in turn: evolution {evolved:.3f} s, "
-        f"illumination {illuminated:.3f} s, {100 * (illuminated / evolved - 1):+.1f} %"
+        f"illumination {illuminated:.3f} s, {100 * (illuminated / evolved - 1):+.1f} %; at the end "
+        f"formulas have {lengths[0]:.0f} and {lengths[1]:.0f} nodes"
     )
 
 
