@@ -2,8 +2,8 @@
 
 python scripts/illumination_cost.py [--net cifar100] [--judged-size 0] [--rounds 15]
 
-Both breed 256 children a generation from formulas of the same starters, all judged: without the
-sieve, which either can have.
+Both breed 256 children a generation from formulas of the same starters, of the operators of 2015,
+all judged: without the sieve, which either can have.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from evojax_art.search.generation import Evolution
 from evojax_art.search.genetic import Genetic
 from evojax_art.search.illumination import Illumination
 from evojax_art.search.map_elites import MapElites
+from evojax_art.search.variation import GrowthConfig
 
 _CHILDREN = 256
 
@@ -50,7 +51,9 @@ def main() -> None:
         plan=plan,
     )
     illumination = Illumination(
-        MapElites(offspring=_CHILDREN, niches=len(every.groups), surplus=0.0),
+        MapElites(
+            offspring=_CHILDREN, niches=len(every.groups), surplus=0.0, growth=GrowthConfig()
+        ),
         nets,
         niches,
         build_objective(ObjectiveConfig(), niches, niches=niches),
