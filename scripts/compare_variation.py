@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--judged-size", type=int, default=0)
     parser.add_argument("--children", type=int, default=768)
+    parser.add_argument("--least-step", type=float, default=VariationConfig.least_step)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     plan = make_plan()
@@ -79,7 +80,8 @@ def main() -> None:
     weights = VariationConfig().weights
     for way in (*weights, "all, as weighted"):
         only = {name: float(name == way) for name in weights}
-        made = children(replace(VariationConfig(), **(only if way in weights else weights)))
+        usual = VariationConfig(least_step=given.least_step)
+        made = children(replace(usual, **(only if way in weights else weights)))
         gain = np.maximum(np.asarray(evaluate(made) - standing), 0)
         print(
             f"| {way} | {100 * np.mean(gain.max(axis=1) > 0):.1f} % | "

@@ -82,6 +82,13 @@ def test_the_docstring_tells_every_key():
         assert key in provenance.__doc__, key
 
 
+@pytest.mark.parametrize("judges", ['{"a": NaN}', '{"a": Infinity}', '{"a": 1%s}' % ("0" * 400)])
+def test_scores_that_are_no_numbers_are_passed_over(judges):
+    known = Provenance.from_text({"evojax_art": "1", "score": "nan", "judges": judges})
+    assert known.score is None
+    assert not known.judges
+
+
 KEYS = st.sampled_from([*FULL.to_text(), "other"])
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from evojax_art.artwork.sheets import contact_sheet, spread
 from evojax_art.cli.flags import parse_flags
-from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster
+from evojax_art.runs.exhibits import drawn_as
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.lineage import bred_as, hosts, read_lineage
 from evojax_art.runs.repertoire import Elite, parse_told, read_elites
@@ -59,12 +59,9 @@ def lineage(flags: list[str]) -> None:
     names: dict[int | None, str] = {one.class_: one.caption for one in elites}
     place = folder / "lineage.jsonl"
     formulas = [parse_told(one.formula, f"{place}: id {one.id}") for one in chain]
-    capacity = -(-max(map(len, formulas)) // 64) * 64  # few lengths, so that little is compiled
     raster = Raster(height=command.cell, width=command.cell, samples=3)
     look, shown = config.raster.look, spread(len(chain), command.most)
-    pictures = [
-        render_picture(formulas[index], look, raster, max_length=capacity) for index in shown
-    ]
+    pictures = [drawn_as(formulas[index], look, raster) for index in shown]
     classes = bred_as(chain, elite.class_)
     captions = [names.get(classes[index], "?") for index in shown]
     sheet = contact_sheet(pictures, captions, cell=command.cell, columns=_COLUMNS)

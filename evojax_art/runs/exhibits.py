@@ -98,14 +98,14 @@ def _elites(
                 drawn[one.id] = len(ancestors)
                 raster = Raster(height=_TINY, width=_TINY, samples=2)
                 expression = parse_told(one.formula, f"{folder / 'lineage.jsonl'}: id {one.id}")
-                ancestors.append(packed(_draw(expression, look, raster)))
+                ancestors.append(packed(drawn_as(expression, look, raster)))
             found.append((drawn[one.id], names.get(of[n], "?")))
         return found
 
     exhibits = []
     for number, elite in enumerate(ordered, 1):
         expression = parse_told(elite.formula, f"{folder / 'elites.jsonl'}: {elite.caption}")
-        large = _draw(expression, look, _LARGE)
+        large = drawn_as(expression, look, _LARGE)
         exhibits.append(
             Exhibit(
                 name=elite.name,
@@ -144,7 +144,7 @@ def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> 
         bound = bound_with(Bound(), told.photographs, path.parent)
         expression = parse_told(told.formula, str(path), bound.names)
         look = told.look or Look()
-        large = _draw(expression, look, _LARGE, bound)
+        large = drawn_as(expression, look, _LARGE, bound)
         wanted = ", ".join(told.target) or told.prompt or told.layer
         judges = told.judges or ({told.net: told.score} if told.net else {})
         exhibits.append(
@@ -176,9 +176,10 @@ def _records(folder: Path, tell_fn: Callable[[str], None], most: int | None) -> 
     return exhibits
 
 
-def _draw(
+def drawn_as(
     expression: Expression, look: Look, raster: Raster, bound: Bound | None = None
 ) -> Picture:
+    """The picture of a formula, of those that `bound` has where it reads photographs."""
     images = bound.pyramids if bound else ()
     capacity = -(-len(expression) // 64) * 64  # few lengths, so that little is compiled
     return np.asarray(render_picture(expression, look, raster, max_length=capacity, images=images))

@@ -11,11 +11,12 @@ Children that keep their host's shape and are elsewhere in it are made by `affin
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
@@ -289,28 +290,20 @@ def perturb_constant(
     return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, growth))
 
 
-def moved(
+def mapped(
+    affine_fn: Callable[[Key[Array, ""], Program, float], tuple[Program, Bool[Array, ""]]],
     key: Key[Array, ""],
     host: Program,
     growth: GrowthConfig = OF_2015,
     least_step: float = LEAST_STEP,
 ) -> Program:
-    """By `affine.move`; a constant moves where that does not fit."""
-    move_key, fallback_key = jax.random.split(key)
-    child, fits = move(move_key, host, least_step)
+    """By a function of `affine`; a constant moves where that does not fit."""
+    map_key, fallback_key = jax.random.split(key)
+    child, fits = affine_fn(map_key, host, least_step)
     return either(fits, child, perturb_constant(fallback_key, host, growth, least_step))
 
 
-def recoloured(
-    key: Key[Array, ""],
-    host: Program,
-    growth: GrowthConfig = OF_2015,
-    least_step: float = LEAST_STEP,
-) -> Program:
-    """By `affine.recolour`; a constant moves where that does not fit."""
-    recolour_key, fallback_key = jax.random.split(key)
-    child, fits = recolour(recolour_key, host, least_step)
-    return either(fits, child, perturb_constant(fallback_key, host, growth, least_step))
+moved, recoloured = partial(mapped, move), partial(mapped, recolour)
 
 
 def shrink(key: Key[Array, ""], host: Program) -> Program:
