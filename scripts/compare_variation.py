@@ -25,9 +25,10 @@ from evojax_art.render.look import RasterConfig
 from evojax_art.runs.illuminate import IlluminateConfig
 from evojax_art.runs.repertoire import read_elites
 from evojax_art.runtime.plan import make_plan
+from evojax_art.search.breeding import breed, kin_of
 from evojax_art.search.illumination import Illumination
 from evojax_art.search.sieve import promises
-from evojax_art.search.variation import VariationConfig, vary
+from evojax_art.search.variation import VariationConfig
 
 
 def main() -> None:
@@ -64,30 +65,38 @@ def main() -> None:
     standing = jnp.max(evaluate(elites), axis=0)
     host_key, donor_key, key = jax.random.split(jax.random.key(given.seed), 3)
     count, among = given.children, elites.length.shape[0]
-    hosts = take(elites, jax.random.randint(host_key, (count,), 0, among))
-    donors = take(elites, jax.random.randint(donor_key, (count,), 0, among))
-    keys = jax.random.split(key, count)
+    hosts = jax.random.randint(host_key, (count,), 0, among)
+    donors = jax.random.randint(donor_key, (count,), 0, among)
     promising = jax.jit(
-        lambda made: promises(made, hosts, illumination.evaluator, illumination.params)
+        lambda made: promises(
+            made, take(elites, hosts), illumination.evaluator, illumination.params
+        )
     )
 
     def children(variation: VariationConfig) -> Program:
-        breed = jax.vmap(lambda *of: vary(of[0], of[1], of[2], variation, algorithm.growth))
-        return jax.jit(breed)(keys, hosts, donors)
+        bred = jax.jit(lambda key: breed(key, elites, hosts, donors, variation, algorithm.growth))
+        return bred(key)[0]
 
+    has_kin = np.asarray(kin_of(key, elites, hosts)[1])
+    print(f"{100 * np.mean(has_kin):.1f} % of the hosts have kin; `blend` is of these alone\n")
     print("| way | children that win | niches won a child | gain a child | left out | nodes |")
     print("|---" * 6 + "|")
-    weights = VariationConfig().weights
-    for way in (*weights, "all, as weighted"):
-        only = {name: float(name == way) for name in weights}
-        usual = VariationConfig(least_step=given.least_step)
-        made = children(replace(usual, **(only if way in weights else weights)))
-        gain = np.maximum(np.asarray(evaluate(made) - standing), 0)
+    usual = VariationConfig(least_step=given.least_step)
+    variations = {
+        way: replace(usual, blend=0.0, **{name: float(name == way) for name in usual.weights})
+        for way in usual.weights
+    }
+    variations |= {"blend": replace(usual, blend=1e9), "all, as weighted": usual}
+    for way, variation in variations.items():
+        shown = has_kin if way == "blend" else np.full(count, True)
+        made = children(variation)
+        gain = np.maximum(np.asarray(evaluate(made) - standing), 0)[shown]
         print(
             f"| {way} | {100 * np.mean(gain.max(axis=1) > 0):.1f} % | "
-            f"{np.sum(gain.max(axis=0) > 0) / count:.3f} | {gain.max(axis=0).sum() / count:.4f} | "
-            f"{100 * np.mean(~np.asarray(promising(made))):.1f} % | "
-            f"{np.mean(np.asarray(made.length)):.0f} |",
+            f"{np.sum(gain.max(axis=0) > 0) / len(gain):.3f} | "
+            f"{gain.max(axis=0).sum() / len(gain):.4f} | "
+            f"{100 * np.mean(~np.asarray(promising(made))[shown]):.1f} % | "
+            f"{np.mean(np.asarray(made.length)[shown]):.0f} |",
             flush=True,
         )
 

@@ -26,9 +26,10 @@ from evojax_art.objective.tv import tv_noise
 from evojax_art.render.batch import render
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.plan import BEST
+from evojax_art.search.breeding import breed
 from evojax_art.search.generation import Evolution, EvolutionState
 from evojax_art.search.genetic import Genetic
-from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
+from evojax_art.search.variation import GrowthConfig, VariationConfig
 
 LOWERING, RENDERING, NETWORK = "lowering", "rendering", "network"
 NOISE, VARIATION, GENERATION = "noise", "variation", "generation"
@@ -206,12 +207,12 @@ def variation(subject: Subject) -> Iterator[Job]:
     """A child of every formula: ask without its tournaments. Its floor is the traffic."""
     ways, growth = VariationConfig(), GrowthConfig()
 
-    def children(keys, hosts):
-        donors = jax.tree.map(lambda rows: rows[::-1], hosts)
-        return jax.vmap(lambda key, a, b: vary(key, a, b, ways, growth))(keys, hosts, donors)
+    def children(key, population):
+        hosts = jnp.arange(subject.count)
+        return breed(key, population, hosts, hosts[::-1], ways, growth)
 
-    keys = jax.random.split(subject.key, subject.count)
-    batch = Batch(arguments_fn=lambda: (keys, subject.population), formulas=subject.count)
+    arguments = subject.key, subject.population
+    batch = Batch(arguments_fn=lambda: arguments, formulas=subject.count)
     yield Job(part=VARIATION, call_fn=jax.jit(children), batches=[batch], work_fn=_traffic)
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from evojax_art.language.program import Program, select, take
 from evojax_art.objective.evaluation import APPEARANCE, Evaluation
 from evojax_art.runtime.errors import InputError
+from evojax_art.search.breeding import breed
 from evojax_art.search.protocol import (
     Offspring,
     Survivors,
@@ -33,7 +34,7 @@ from evojax_art.search.protocol import (
     starters,
     tournament,
 )
-from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow, vary
+from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow
 
 _ROUNDING = 1e-4  # differences of that size, relative for a large fitness, mean nothing
 _NEIGHBOURS = 4  # with which an individual is compared
@@ -92,19 +93,13 @@ class Genetic:
 
         A child equal to a survivor or to another child gets a random subtree.
         """
-        host_key, donor_key, vary_key, again_key = jax.random.split(key, 4)
+        host_key, donor_key, breed_key, again_key = jax.random.split(key, 4)
         standing, population = self._standing(state.held), state.held.programs
         count = self.offspring + round(self.surplus * self.offspring)
-        parents = [
+        hosts, donors = (
             tournament(key, standing, self.tournament, count) for key in (host_key, donor_key)
-        ]
-        hosts, donors = (take(population, places) for places in parents)
-        children = in_groups(
-            lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
-            jax.random.split(vary_key, count),
-            hosts,
-            donors,
         )
+        children, parents = breed(breed_key, population, hosts, donors, self.variation, self.growth)
         known = jax.vmap(fingerprint)(concatenate(population, children))
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
         others = in_groups(
@@ -113,7 +108,7 @@ class Genetic:
             children,
         )
         children = select(repeated, others, children)
-        return from_queue(state.queue, state.asked, children, jnp.stack(parents, axis=1))
+        return from_queue(state.queue, state.asked, children, parents)
 
     def threshold(self, state: "State") -> Float[Array, ""]:
         """That of a formula of one node which stands no better than the last survivor.

@@ -22,16 +22,16 @@ from evojax_art.language.program import Program, take
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INTERNAL
+from evojax_art.search.breeding import breed
 from evojax_art.search.protocol import (
     Offspring,
     Survivors,
     from_queue,
-    in_groups,
     nobody_yet,
     starters,
     tournament,
 )
-from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
+from evojax_art.search.variation import GrowthConfig, VariationConfig
 
 _LEAST_CURIOSITY = 0.02
 _OPERATORS = GrowthConfig(add=("all",))
@@ -117,18 +117,14 @@ class MapElites:
 
     def ask(self, key: Key[Array, ""], state: "Repertoire") -> Offspring:
         """Starters while there are any, then children of elites."""
-        host_key, donor_key, vary_key = jax.random.split(key, 3)
+        host_key, donor_key, breed_key = jax.random.split(key, 3)
         count = self.offspring + round(self.surplus * self.offspring)
         hosts = self.choose(host_key, state, count)
         evenly = _share(jnp.ones_like(state.curiosity), state.held.taken)
         donors = jax.random.categorical(donor_key, jnp.log(evenly), shape=(count,))
-        children = in_groups(
-            lambda key, host, donor: vary(key, host, donor, self.variation, self.growth),
-            jax.random.split(vary_key, count),
-            take(state.held.programs, hosts),
-            take(state.held.programs, donors),
+        children, parents = breed(
+            breed_key, state.held.programs, hosts, donors, self.variation, self.growth
         )
-        parents = jnp.stack([hosts, donors], axis=1)
         return from_queue(state.queue, state.asked, children, parents)
 
     def choose(self, key: Key[Array, ""], state: "Repertoire", count: int) -> Int[Array, "C"]:

@@ -103,6 +103,8 @@ class VariationConfig:
         shrink: a subtree becomes a smaller one from inside it.
         hoist: a subtree becomes the whole.
         fresh: a random formula that owes nothing to either parent.
+        blend: constants between those of the host and of another of the same nodes, if there is one
+            (see `breeding`).
         regrow_depth: levels of a subtree that `regrow` makes.
         least_step: of `move` and `recolour`, three times that of `constant`. All steps between it
             and about 1 are made, any order of magnitude as often as another: small ones climb a
@@ -120,18 +122,19 @@ class VariationConfig:
     shrink: float = 0.05
     hoist: float = 0.02
     fresh: float = 0.03
+    blend: float = 0.5
     regrow_depth: int = 4
     least_step: float = LEAST_STEP
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights by name, without the other settings."""
-        others = ("regrow_depth", "least_step")
+        """The weights of what `vary` does, by name."""
+        others = ("blend", "regrow_depth", "least_step")
         names = [field.name for field in fields(self) if field.name not in others]
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self):
-        for name, weight in self.weights.items():
+        for name, weight in {**self.weights, "blend": self.blend}.items():
             if not 0 <= weight < math.inf:  # nor NaN
                 raise InputError(f"variation.{name} must be 0 or more, and finite, got {weight}")
         if not any(self.weights.values()):
