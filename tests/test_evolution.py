@@ -12,6 +12,7 @@ from evojax_art.language.program import decode, encode, is_valid
 from evojax_art.objective.evaluation import APPEARANCE, Evaluation
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.render.look import RasterConfig
+from evojax_art.runtime.errors import InputError
 from evojax_art.search import protocol as base
 from evojax_art.search.generation import VISIT, Evolution, Until
 from evojax_art.search.genetic import Genetic, equal_pictures
@@ -264,6 +265,36 @@ def test_genetic_keeps_one_formula_per_picture():
     held = survivors_of(evolution_by(ALGORITHMS["genetic"]), state)
     fitness = np.asarray(held.fitness)[np.asarray(held.taken)]
     assert len(set(fitness.tolist())) == len(fitness) > 10
+
+
+def test_families_stay_small_where_there_are_others():
+    algorithm = Genetic(population=4, offspring=4, family=2, parsimony=0.0)
+    family = [f"( q {n} 0 0 0 )" for n in range(9)]
+
+    def told(state, fitness_by_formula):
+        """The fitness of the survivors after these children, of pictures of their own."""
+        formulas, fitness = zip(*fitness_by_formula.items(), strict=True)
+        appearance = jnp.broadcast_to(jnp.array(fitness)[:, None], (len(fitness), APPEARANCE))
+        evaluation = evaluation_of(*fitness, appearance=appearance)
+        offspring = offspring_of(*formulas)
+        state = algorithm.tell(jax.random.key(0), state, offspring, evaluation)
+        return state, state.held.fitness.tolist()
+
+    start = algorithm.init(jax.random.key(0), 8, None)
+    of_one = dict(zip(family, [6.0, 9.0, 7.0, 8.0], strict=False))
+    state, fitness = told(start, of_one)
+    assert fitness == [9, 8, 7, 6], "there is nobody else"
+    _, fitness = told(state, {family[4]: 5.0, "x": 6.5, "y": 5.0, "1": 5.0})
+    assert fitness == [9, 8, 6.5, 7], "a stranger, but none behind all who are there"
+    _, fitness = told(state, {family[4]: 10.0, "x": 6.5, "y": 6.25, "1": 6.0})
+    assert fitness == [10, 9, 6.5, 6.25]
+    with pytest.raises(InputError, match=r"genetic\.family must be 1 or more"):
+        Genetic(family=0)
+
+
+def test_ranks_are_within_a_key():
+    key, preference = jnp.array([5, 1, 5, 2, 5]), jnp.array([9, 1, 3, 1, 4])
+    assert base.ranks_within(key, preference).tolist() == [2, 0, 0, 0, 1]
 
 
 def test_repeats_keep_the_preferred_one():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from evojax_art.language.program import Program, select, take
-from evojax_art.search.protocol import fingerprint, in_groups
+from evojax_art.search.protocol import in_groups, structures
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 _BEYOND = 0.25  # of the distance of two parents, at either end of the line
@@ -62,8 +62,7 @@ def kin_of(
     Returns:
         Places, uniform among those there are; whether there are any, else the place is the host's.
     """
-    structure = programs._replace(constant=jnp.zeros_like(programs.constant))
-    known = jax.vmap(fingerprint)(structure)
+    known = structures(programs)
     order = jnp.argsort(known, stable=True)
     ranked = known[order]
     first, end = (jnp.searchsorted(ranked, known[hosts], side=side) for side in ("left", "right"))

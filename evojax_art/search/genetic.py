@@ -30,8 +30,10 @@ from evojax_art.search.protocol import (
     from_queue,
     in_groups,
     nobody_yet,
+    ranks_within,
     repeats,
     starters,
+    structures,
     tournament,
 )
 from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow
@@ -50,6 +52,8 @@ class Genetic:
         surplus: share of them that is made besides, so that those which promise nothing can be left
             out (`sieve`). Where pictures are smaller than 96 pixels it is not used.
         tournament: entrants per parent; larger is greedier.
+        family: survivors of the same nodes at most, which differ in their constants alone, as far
+            as there are others for their places. Else one family soon holds them all.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child.
         growth: how random formulas grow.
@@ -61,12 +65,13 @@ class Genetic:
     offspring: int = 128
     surplus: float = 0.0
     tournament: int = 2
+    family: int = 32
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
 
     def __post_init__(self):
-        for name in ("population", "offspring", "tournament"):
+        for name in ("population", "offspring", "tournament", "family"):
             if getattr(self, name) < 1:
                 raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.surplus <= 10:
@@ -125,7 +130,11 @@ class Genetic:
         offspring: Offspring,
         evaluation: Evaluation,
     ) -> "State":
-        """The best of parents and children; of equal pictures, the shortest formula."""
+        """The best of parents and children, of each family so many at most.
+
+        Of equal pictures, only the shortest formula. No child takes the place of who stands better,
+        however large that one's family: places that are left over stay with the family.
+        """
         del key  # chance has no say in survival
         everyone = concatenate(state.held, evaluated(offspring, evaluation))
         appearance = jnp.concatenate([state.appearance, evaluation.appearance])
@@ -134,7 +143,11 @@ class Genetic:
         everyone = select(repeated, nobody, everyone)
         best = jnp.argmax(everyone.fitness)  # stays, however long
         standing = self._standing(everyone).at[best].set(jnp.inf)
-        survivors = jnp.lexsort((~everyone.taken, -standing))[: self.population]
+        least = jnp.min(self._standing(state.held))
+        is_behind = (standing < least) | jnp.isneginf(standing)
+        is_spare = ranks_within(structures(everyone.programs), -standing) >= self.family
+        order = jnp.lexsort((~everyone.taken, -standing, is_spare, is_behind))
+        survivors = order[: self.population]
         return State(
             held=take(everyone, survivors),
             appearance=appearance[survivors],
@@ -143,7 +156,7 @@ class Genetic:
         )
 
     def survivors(self, state: "State") -> Survivors:
-        """P of them, the best first."""
+        """P of them, the best first, but for those that only fill their places."""
         return state.held
 
     def put(self, state: "State", survivors: Survivors) -> "State":

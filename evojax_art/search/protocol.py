@@ -146,11 +146,23 @@ def fingerprint(program: Program) -> UInt32[Array, ""]:
     return jnp.sum(mixed ^ (mixed >> 13), dtype=jnp.uint32)
 
 
+def structures(programs: Program) -> UInt32[Array, "P"]:
+    """A hash of the nodes of each; programs that differ in constants alone have equal ones."""
+    nodes = programs._replace(constant=jnp.zeros_like(programs.constant))
+    return jax.vmap(fingerprint)(nodes)
+
+
+def ranks_within(key: Array, preference: Array) -> Int[Array, "N"]:
+    """Place of each among the elements of its key, in the order of preference, from 0."""
+    order = jnp.lexsort((preference, key))
+    ranked = key[order]
+    rank = jnp.arange(len(order)) - jnp.searchsorted(ranked, ranked, side="left")
+    return jnp.zeros_like(rank).at[order].set(rank)
+
+
 def repeats(key: Array, preference: Array) -> Bool[Array, "N"]:
     """Marks, among elements of equal key, all but the one of smallest preference."""
-    order = jnp.lexsort((preference, key))
-    same = key[order][1:] == key[order][:-1]
-    return jnp.zeros(key.shape[0], bool).at[order[1:]].set(same)
+    return ranks_within(key, preference) > 0
 
 
 def tournament(
