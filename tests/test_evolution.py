@@ -284,10 +284,13 @@ def test_families_stay_small_where_there_are_others():
     of_one = dict(zip(family, [6.0, 9.0, 7.0, 8.0], strict=False))
     state, fitness = told(start, of_one)
     assert fitness == [9, 8, 7, 6], "there is nobody else"
-    _, fitness = told(state, {family[4]: 5.0, "x": 6.5, "y": 5.0, "1": 5.0})
-    assert fitness == [9, 8, 6.5, 7], "a stranger, but none behind all who are there"
-    _, fitness = told(state, {family[4]: 10.0, "x": 6.5, "y": 6.25, "1": 6.0})
-    assert fitness == [10, 9, 6.5, 6.25]
+    _, fitness = told(state, {family[4]: 6.5, "x": 1.0, "y": 2.0, "1": -jnp.inf})
+    assert fitness == [9, 8, 2, 1], "strangers, as far as there are any"
+    _, fitness = told(state, {family[4]: 10.0, "x": 6.5, "y": -jnp.inf, "1": -jnp.inf})
+    assert fitness == [10, 9, 6.5, 8], "and one that only fills a place"
+    assert algorithm.threshold(state) == -jnp.inf
+    few = Genetic(population=4, offspring=4, parsimony=0.0)
+    assert few.threshold(state) == pytest.approx(6, abs=0.01)
     with pytest.raises(InputError, match=r"genetic\.family must be 1 or more"):
         Genetic(family=0)
 

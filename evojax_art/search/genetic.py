@@ -118,10 +118,14 @@ class Genetic:
     def threshold(self, state: "State") -> Float[Array, ""]:
         """That of a formula of one node which stands no better than the last survivor.
 
-        And a little less: such a one may still be equal to who stands better.
+        And a little less: such a one may still be equal to who stands better. None where a family
+        may become too large, for anybody else is preferred to who is too many there.
         """
-        bar = jnp.min(self._standing(state.held)) + self.parsimony
-        return bar - 2 * _ROUNDING * (1 + jnp.abs(bar))
+        standing = self._standing(state.held)
+        bar = jnp.min(standing) + self.parsimony
+        bar -= 2 * _ROUNDING * (1 + jnp.abs(bar))
+        largest = 1 + jnp.max(ranks_within(structures(state.held.programs), -standing))
+        return jnp.where(largest + self.offspring <= self.family, bar, -jnp.inf)
 
     def tell(
         self,
@@ -132,8 +136,7 @@ class Genetic:
     ) -> "State":
         """The best of parents and children, of each family so many at most.
 
-        Of equal pictures, only the shortest formula. No child takes the place of who stands better,
-        however large that one's family: places that are left over stay with the family.
+        Of equal pictures, only the shortest formula.
         """
         del key  # chance has no say in survival
         everyone = concatenate(state.held, evaluated(offspring, evaluation))
@@ -143,10 +146,8 @@ class Genetic:
         everyone = select(repeated, nobody, everyone)
         best = jnp.argmax(everyone.fitness)  # stays, however long
         standing = self._standing(everyone).at[best].set(jnp.inf)
-        least = jnp.min(self._standing(state.held))
-        is_behind = (standing < least) | jnp.isneginf(standing)
         is_spare = ranks_within(structures(everyone.programs), -standing) >= self.family
-        order = jnp.lexsort((~everyone.taken, -standing, is_spare, is_behind))
+        order = jnp.lexsort((~everyone.taken, -standing, is_spare, jnp.isneginf(standing)))
         survivors = order[: self.population]
         return State(
             held=take(everyone, survivors),
