@@ -15,7 +15,7 @@ from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.search import protocol as base
 from evojax_art.search.generation import VISIT, Evolution, Until
-from evojax_art.search.genetic import Genetic, equal_pictures
+from evojax_art.search.genetic import Genetic, better_alike, equal_pictures
 from evojax_art.search.mount2015 import Mount2015
 
 SCENE = RasterConfig(size=8)
@@ -267,37 +267,42 @@ def test_genetic_keeps_one_formula_per_picture():
     assert len(set(fitness.tolist())) == len(fitness) > 10
 
 
-def test_families_stay_small_where_there_are_others():
-    algorithm = Genetic(population=4, offspring=4, family=2, parsimony=0.0)
-    family = [f"( q {n} 0 0 0 )" for n in range(9)]
+def test_who_looks_alike_is_few_where_there_are_others():
+    algorithm = Genetic(population=4, offspring=4, alike=0.5, parsimony=0.0)
 
-    def told(state, fitness_by_formula):
-        """The fitness of the survivors after these children, of pictures of their own."""
-        formulas, fitness = zip(*fitness_by_formula.items(), strict=True)
-        appearance = jnp.broadcast_to(jnp.array(fitness)[:, None], (len(fitness), APPEARANCE))
+    def told(state, fitness, colours):
+        """The fitness of the survivors after children of these colours."""
+        appearance = jnp.broadcast_to(jnp.array(colours)[:, None], (len(colours), APPEARANCE))
+        offspring = offspring_of("x", "y", "( isin x )", "( isin y )")
         evaluation = evaluation_of(*fitness, appearance=appearance)
-        offspring = offspring_of(*formulas)
         state = algorithm.tell(jax.random.key(0), state, offspring, evaluation)
         return state, state.held.fitness.tolist()
 
+    nobody = -jnp.inf
     start = algorithm.init(jax.random.key(0), 8, None)
-    of_one = dict(zip(family, [6.0, 9.0, 7.0, 8.0], strict=False))
-    state, fitness = told(start, of_one)
+    state, fitness = told(start, [6.0, 9.0, 7.0, 8.0], [0.5, 0.51, 0.52, 0.53])
     assert fitness == [9, 8, 7, 6], "there is nobody else"
-    _, fitness = told(state, {family[4]: 6.5, "x": 1.0, "y": 2.0, "1": -jnp.inf})
-    assert fitness == [9, 8, 2, 1], "strangers, as far as there are any"
-    _, fitness = told(state, {family[4]: 10.0, "x": 6.5, "y": -jnp.inf, "1": -jnp.inf})
-    assert fitness == [10, 9, 6.5, 8], "and one that only fills a place"
-    assert algorithm.threshold(state) == -jnp.inf
-    few = Genetic(population=4, offspring=4, parsimony=0.0)
-    assert few.threshold(state) == pytest.approx(6, abs=0.01)
-    with pytest.raises(InputError, match=r"genetic\.family must be 1 or more"):
-        Genetic(family=0)
+    _, fitness = told(state, [6.5, 1.0, 2.0, nobody], [0.5, 0.1, 0.9, 0.3])
+    assert fitness == [9, 8, 2, 1], "others, as far as there are any"
+    _, fitness = told(state, [10.0, 6.5, nobody, nobody], [0.49, 0.6, 0.1, 0.1])
+    assert fitness == [10, 9, 6.5, 8], "who is more than 5 % away looks otherwise"
+    assert algorithm.threshold(state) == nobody
+    anyhow = Genetic(population=4, offspring=4, alike=1.0, parsimony=0.0)
+    assert anyhow.threshold(state) == pytest.approx(6, abs=0.01)
+    for wrong in (0, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"genetic\.alike must be above 0"):
+            Genetic(alike=wrong)
 
 
-def test_ranks_are_within_a_key():
-    key, preference = jnp.array([5, 1, 5, 2, 5]), jnp.array([9, 1, 3, 1, 4])
-    assert base.ranks_within(key, preference).tolist() == [2, 0, 0, 0, 1]
+@pytest.mark.parametrize("count", [3, 700])  # fewer and more than are compared at a time
+def test_better_alike_counts_them(count):
+    rng = np.random.default_rng(count)
+    standing = rng.permutation(count).astype(np.float32)
+    appearance = rng.uniform(0.4, 0.6, (count, 1)) + rng.normal(0, 0.01, (count, APPEARANCE))
+    apart = np.sqrt(np.mean((appearance[:, None] - appearance) ** 2, axis=2))
+    expected = np.sum((apart < 0.05) & (standing > standing[:, None]), axis=1)
+    found = jax.jit(better_alike)(jnp.asarray(standing), jnp.asarray(appearance, jnp.float32))
+    assert np.abs(np.asarray(found) - expected).max() <= 1, "but for rounding at the edge"
 
 
 def test_repeats_keep_the_preferred_one():
@@ -382,7 +387,7 @@ class Unhurried(Genetic):
 @cache
 def gated(cls, parsimony):
     """An evolution with a gate, and its state after twelve generations."""
-    algorithm = cls(population=24, offspring=16, parsimony=parsimony)
+    algorithm = cls(population=24, offspring=16, parsimony=parsimony, alike=1.0)
     objective, net = ObjectiveConfig(noise_gate=0.03), TinyNet(rngs=nnx.Rngs(0))
     evolution = Evolution(algorithm, net, (0,), objective, SCENE, max_length=CAPACITY)
     return evolution, trajectory(evolution, 5, 12)[0]

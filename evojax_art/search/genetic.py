@@ -30,16 +30,16 @@ from evojax_art.search.protocol import (
     from_queue,
     in_groups,
     nobody_yet,
-    ranks_within,
     repeats,
     starters,
-    structures,
     tournament,
 )
 from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow
 
 _ROUNDING = 1e-4  # differences of that size, relative for a large fitness, mean nothing
 _NEIGHBOURS = 4  # with which an individual is compared
+_ALIKE = 0.05  # of a range of colour
+_ROWS = 512  # compared with all at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class Genetic:
         surplus: share of them that is made besides, so that those which promise nothing can be left
             out (`sieve`). Where pictures are smaller than 96 pixels it is not used.
         tournament: entrants per parent; larger is greedier.
-        family: survivors of the same nodes at most, which differ in their constants alone, as far
-            as there are others for their places. Else one family soon holds them all.
+        alike: share of the survivors that look alike at most, as far as there are others for their
+            places; with 1 one picture and its variations soon hold them all.
         parsimony: fitness that every node costs in comparisons.
         variation: ways to make a child.
         growth: how random formulas grow.
@@ -65,17 +65,19 @@ class Genetic:
     offspring: int = 128
     surplus: float = 0.0
     tournament: int = 2
-    family: int = 32
+    alike: float = 0.125
     parsimony: float = 0.003
     variation: VariationConfig = field(default_factory=VariationConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
 
     def __post_init__(self):
-        for name in ("population", "offspring", "tournament", "family"):
+        for name in ("population", "offspring", "tournament"):
             if getattr(self, name) < 1:
                 raise InputError(f"genetic.{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.surplus <= 10:
             raise InputError(f"genetic.surplus must be 0 to 10, got {self.surplus}")
+        if not 0 < self.alike <= 1:  # nor NaN
+            raise InputError(f"genetic.alike must be above 0, 1 at most, got {self.alike}")
         if not 0 <= self.parsimony < math.inf:  # nor NaN
             raise InputError(
                 f"genetic.parsimony must be 0 or more, and finite, got {self.parsimony}"
@@ -118,14 +120,16 @@ class Genetic:
     def threshold(self, state: "State") -> Float[Array, ""]:
         """That of a formula of one node which stands no better than the last survivor.
 
-        And a little less: such a one may still be equal to who stands better. None where a family
-        may become too large, for anybody else is preferred to who is too many there.
+        And a little less: such a one may still be equal to who stands better. None where too many
+        may come to look alike, for then anybody else is preferred to one of these.
         """
         standing = self._standing(state.held)
         bar = jnp.min(standing) + self.parsimony
         bar -= 2 * _ROUNDING * (1 + jnp.abs(bar))
-        largest = 1 + jnp.max(ranks_within(structures(state.held.programs), -standing))
-        return jnp.where(largest + self.offspring <= self.family, bar, -jnp.inf)
+        if self._most_alike == self.population:
+            return bar
+        most = 1 + jnp.max(better_alike(standing, state.appearance))
+        return jnp.where(most + self.offspring <= self._most_alike, bar, -jnp.inf)
 
     def tell(
         self,
@@ -134,7 +138,7 @@ class Genetic:
         offspring: Offspring,
         evaluation: Evaluation,
     ) -> "State":
-        """The best of parents and children, of each family so many at most.
+        """The best of parents and children, but of those that look alike only so many.
 
         Of equal pictures, only the shortest formula.
         """
@@ -146,7 +150,9 @@ class Genetic:
         everyone = select(repeated, nobody, everyone)
         best = jnp.argmax(everyone.fitness)  # stays, however long
         standing = self._standing(everyone).at[best].set(jnp.inf)
-        is_spare = ranks_within(structures(everyone.programs), -standing) >= self.family
+        is_spare = jnp.zeros_like(everyone.taken)
+        if self._most_alike < self.population:
+            is_spare = better_alike(standing, appearance) >= self._most_alike
         order = jnp.lexsort((~everyone.taken, -standing, is_spare, jnp.isneginf(standing)))
         survivors = order[: self.population]
         return State(
@@ -163,6 +169,10 @@ class Genetic:
     def put(self, state: "State", survivors: Survivors) -> "State":
         """They keep the appearance of those whose places they take, of whom they are variations."""
         return state._replace(held=survivors)
+
+    @property
+    def _most_alike(self) -> int:
+        return max(1, round(self.alike * self.population))
 
     def _standing(self, held: Survivors) -> Float[Array, "N"]:
         return held.fitness - self.parsimony * held.programs.length
@@ -185,6 +195,25 @@ def equal_pictures(everyone: Survivors, appearance: Float[Array, "N A"]) -> Bool
         apart = jnp.max(jnp.abs(appearance[back:] - appearance[:-back]), axis=1)
         marked = marked.at[back:].set(marked[back:] | (near & (apart <= _ROUNDING)))
     return jnp.zeros_like(marked).at[order].set(marked)
+
+
+def better_alike(standing: Float[Array, "N"], appearance: Float[Array, "N A"]) -> Int[Array, "N"]:
+    """How many stand better than each and look like it: their fields' colours are within 5 %.
+
+    Root mean square of the differences, of a range of colour. Some rows at a time, which bounds
+    memory.
+    """
+    centred = appearance - 0.5
+    squares = jnp.sum(centred**2, axis=1)
+
+    def count(row: tuple[Array, Array, Array]) -> Array:
+        place, mine, square = row
+        product = jnp.einsum("na,a->n", centred, mine, precision=jax.lax.Precision.HIGHEST)
+        is_near = squares + square - 2 * product < appearance.shape[1] * _ALIKE**2
+        return jnp.sum(is_near & (standing > standing[place]))
+
+    rows = (jnp.arange(len(standing)), centred, squares)
+    return jax.lax.map(count, rows, batch_size=min(_ROWS, len(standing)))
 
 
 class State(NamedTuple):

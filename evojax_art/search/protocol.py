@@ -152,17 +152,11 @@ def structures(programs: Program) -> UInt32[Array, "P"]:
     return jax.vmap(fingerprint)(nodes)
 
 
-def ranks_within(key: Array, preference: Array) -> Int[Array, "N"]:
-    """Place of each among the elements of its key, in the order of preference, from 0."""
-    order = jnp.lexsort((preference, key))
-    ranked = key[order]
-    rank = jnp.arange(len(order)) - jnp.searchsorted(ranked, ranked, side="left")
-    return jnp.zeros_like(rank).at[order].set(rank)
-
-
 def repeats(key: Array, preference: Array) -> Bool[Array, "N"]:
     """Marks, among elements of equal key, all but the one of smallest preference."""
-    return ranks_within(key, preference) > 0
+    order = jnp.lexsort((preference, key))
+    same = key[order][1:] == key[order][:-1]
+    return jnp.zeros(key.shape[0], bool).at[order[1:]].set(same)
 
 
 def tournament(
