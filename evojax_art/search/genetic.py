@@ -2,8 +2,8 @@
 
 Every generation, tournaments choose hosts and donors, variation makes children, and the best of
 parents and children survive. A few things keep it from settling early or bloating: some children
-are fresh random formulas; of equal pictures only the shortest formula stays; and every node costs
-a little fitness in every comparison.
+are fresh random formulas; of equal pictures only the shortest formula stays; of pictures that look
+alike only some; and every node costs a little fitness in every comparison.
 
 Pictures count as equal where fitness and appearance (`objective.evaluation`) differ by no more than
 rounding does, which depends on the batch that a formula was evaluated in.
