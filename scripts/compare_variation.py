@@ -63,7 +63,7 @@ def main() -> None:
     )
     elites = encode([elite.formula for elite in read_elites(given.run)], config.max_length)
     standing = jnp.max(evaluate(elites), axis=0)
-    host_key, donor_key, key = jax.random.split(jax.random.key(given.seed), 3)
+    host_key, donor_key, kin_key, key = jax.random.split(jax.random.key(given.seed), 4)
     count, among = given.children, elites.length.shape[0]
     hosts = jax.random.randint(host_key, (count,), 0, among)
     donors = jax.random.randint(donor_key, (count,), 0, among)
@@ -77,8 +77,8 @@ def main() -> None:
         bred = jax.jit(lambda key: breed(key, elites, hosts, donors, variation, algorithm.growth))
         return bred(key)[0]
 
-    has_kin = np.asarray(kin_of(key, elites, hosts)[1])
-    print(f"{100 * np.mean(has_kin):.1f} % of the hosts have kin; `blend` is of these alone\n")
+    has_kin = np.asarray(kin_of(kin_key, elites, hosts)[1])
+    print(f"{100 * np.mean(has_kin):.1f} % of the hosts have kin; `blend` is of these\n")
     print("| way | children that win | niches won a child | gain a child | left out | nodes |")
     print("|---" * 6 + "|")
     usual = VariationConfig(least_step=given.least_step)

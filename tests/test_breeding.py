@@ -53,6 +53,19 @@ def test_children_lie_on_the_line_or_each_node_between():
     np.testing.assert_array_equal(rest, ends[0].constant)  # what they share stays
 
 
+def test_constants_stay_within_their_range():
+    ends = [take(encode([f"( q {n} 0 0 0 )"], 8), jnp.zeros(COUNT, int)) for n in (0, 1e6)]
+    constant = np.asarray(blend(jax.random.key(4), *ends).constant)
+    assert constant.max() == 1e6
+    assert constant.min() < -1e5
+
+
+def test_the_same_formula_twice_is_no_kin():
+    programs = encode([FAMILY[0], FAMILY[0], OTHERS[0]], 16)
+    _, has_kin = kin_of(jax.random.key(0), programs, jnp.arange(3))
+    assert not has_kin.any()
+
+
 def test_parents_are_told_and_who_has_no_kin_is_varied():
     hosts = jnp.tile(jnp.arange(5), 40)
     donors = jnp.full(len(hosts), 1)

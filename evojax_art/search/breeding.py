@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from evojax_art.language.program import Program, select, take
-from evojax_art.search.protocol import in_groups, structures
+from evojax_art.search.protocol import fingerprint, in_groups, structures
+from evojax_art.search.splicing import LARGEST_CONSTANT
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 _BEYOND = 0.25  # of the distance of two parents, at either end of the line
@@ -57,10 +58,11 @@ def breed(
 def kin_of(
     key: Key[Array, ""], programs: Program, hosts: Int[Array, "O"]
 ) -> tuple[Int[Array, "O"], Bool[Array, "O"]]:
-    """For each host another program of the same nodes, whose constants may differ.
+    """For each host a program of the same nodes.
 
     Returns:
-        Places, uniform among those there are; whether there are any, else the place is the host's.
+        Places, uniform among all others that there are, else the host's own; whether constants
+        differ: an elite of several classes is there several times.
     """
     known = structures(programs)
     order = jnp.argsort(known, stable=True)
@@ -70,7 +72,9 @@ def kin_of(
     own = jnp.argsort(order, stable=True)[hosts] - first
     draw = jax.random.uniform(key, hosts.shape)
     step = 1 + jnp.minimum((draw * (size - 1)).astype(jnp.int32), jnp.maximum(size - 2, 0))
-    return order[first + (own + step) % size], size > 1
+    kin = order[first + (own + step) % size]
+    marks = jax.vmap(fingerprint)(programs)
+    return kin, marks[kin] != marks[hosts]
 
 
 def blend(key: Key[Array, ""], hosts: Program, kin: Program) -> Program:
@@ -90,4 +94,4 @@ def blend(key: Key[Array, ""], hosts: Program, kin: Program) -> Program:
     on_line = jax.random.bernoulli(line_key, shape=(shape[0], 1))
     reach = jnp.where(on_line, reach[:, :1], reach)
     constant = hosts.constant + reach[..., None] * (kin.constant - hosts.constant)
-    return hosts._replace(constant=constant)
+    return hosts._replace(constant=jnp.clip(constant, -LARGEST_CONSTANT, LARGEST_CONSTANT))

@@ -120,16 +120,10 @@ class Genetic:
     def threshold(self, state: "State") -> Float[Array, ""]:
         """That of a formula of one node which stands no better than the last survivor.
 
-        And a little less: such a one may still be equal to who stands better. None where too many
-        may come to look alike, for then anybody else is preferred to one of these.
+        And a little less: such a one may still be equal to who stands better.
         """
-        standing = self._standing(state.held)
-        bar = jnp.min(standing) + self.parsimony
-        bar -= 2 * _ROUNDING * (1 + jnp.abs(bar))
-        if self._most_alike == self.population:
-            return bar
-        most = 1 + jnp.max(better_alike(standing, state.appearance))
-        return jnp.where(most + self.offspring <= self._most_alike, bar, -jnp.inf)
+        bar = jnp.min(self._standing(state.held)) + self.parsimony
+        return bar - 2 * _ROUNDING * (1 + jnp.abs(bar))
 
     def tell(
         self,
@@ -140,7 +134,8 @@ class Genetic:
     ) -> "State":
         """The best of parents and children, but of those that look alike only so many.
 
-        Of equal pictures, only the shortest formula.
+        Of equal pictures, only the shortest formula. Who stands behind all that hold places gets
+        none, so that nobody need know more of such a one (`threshold`).
         """
         del key  # chance has no say in survival
         everyone = concatenate(state.held, evaluated(offspring, evaluation))
@@ -150,10 +145,10 @@ class Genetic:
         everyone = select(repeated, nobody, everyone)
         best = jnp.argmax(everyone.fitness)  # stays, however long
         standing = self._standing(everyone).at[best].set(jnp.inf)
-        is_spare = jnp.zeros_like(everyone.taken)
-        if self._most_alike < self.population:
-            is_spare = better_alike(standing, appearance) >= self._most_alike
-        order = jnp.lexsort((~everyone.taken, -standing, is_spare, jnp.isneginf(standing)))
+        most = max(1, round(self.alike * self.population))
+        is_spare = better_alike(standing, appearance) >= most
+        is_behind = (standing < jnp.min(self._standing(state.held))) | jnp.isneginf(standing)
+        order = jnp.lexsort((~everyone.taken, -standing, is_spare, is_behind))
         survivors = order[: self.population]
         return State(
             held=take(everyone, survivors),
@@ -169,10 +164,6 @@ class Genetic:
     def put(self, state: "State", survivors: Survivors) -> "State":
         """They keep the appearance of those whose places they take, of whom they are variations."""
         return state._replace(held=survivors)
-
-    @property
-    def _most_alike(self) -> int:
-        return max(1, round(self.alike * self.population))
 
     def _standing(self, held: Survivors) -> Float[Array, "N"]:
         return held.fitness - self.parsimony * held.programs.length
