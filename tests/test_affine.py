@@ -9,22 +9,37 @@ from evojax_art.language.formula import parse
 from evojax_art.language.program import decode, encode, is_valid, take
 from evojax_art.language.quaternions import Coordinates
 from evojax_art.search.affine import move, recolour
-from evojax_art.search.variation import moved, perturb_constant, recoloured
+from evojax_art.search.splicing import draw, parent, splice
+from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 HOST = "( over ( isin ( * x_iy k ) ) ( exp ( + y_k ( q 0.5 -1 0.25 2 ) ) ) )"
 COUNT = 200
-WAYS = {"move": (move, moved), "recolour": (recolour, recoloured)}
+WAYS = {"move": move, "recolour": recolour}
 
 
-def made(fn, formula: str, capacity: int = 64, seed: int = 0) -> Any:
+def made(fn, formula: str, capacity: int = 64) -> Any:
     host = take(encode([formula], capacity), 0)
-    keys = jax.random.split(jax.random.key(seed), COUNT)
-    return jax.jit(jax.vmap(lambda key: fn(key, host)))(keys)
+    draws = draw(jax.random.key(0), COUNT, capacity)
+    return jax.jit(jax.vmap(lambda draws: fn(draws, host)))(draws)
+
+
+def mapped(way: str, formula: str, capacity: int = 64) -> Any:
+    def child(draws, host):
+        edit, fits = WAYS[way](draws, parent(host))
+        return splice(edit, host, host), fits
+
+    return made(child, formula, capacity)
+
+
+def varied(way: str, formula: str, capacity: int) -> Any:
+    weights = {**dict.fromkeys(VariationConfig().weights, 0.0), way: 1.0}
+    config, growth = VariationConfig(**weights), GrowthConfig()
+    return made(lambda draws, host: vary(draws, host, host, config, growth), formula, capacity)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_children_are_valid_and_of_two_shapes(way):
-    children, fits = made(WAYS[way][0], HOST)
+    children, fits = mapped(way, HOST)
     assert bool(fits.all())
     assert bool(jax.vmap(is_valid)(children).all())
     added = {"move": 6, "recolour": 4}[way]
@@ -37,15 +52,13 @@ def test_children_are_valid_and_of_two_shapes(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_does_not_fit_is_said_and_moves_a_constant(way):
-    map_fn, mutate_fn = WAYS[way]
     capacity = len(parse(HOST))
-    _, fits = made(map_fn, HOST, capacity)
+    _, fits = mapped(way, HOST, capacity)
     assert not bool(fits.any())
-    children = made(mutate_fn, HOST, capacity)
+    children = varied(way, HOST, capacity)
     assert bool(jax.vmap(is_valid)(children).all())
     assert set(np.asarray(children.length)) == {capacity}
-    others = decode(made(perturb_constant, HOST, capacity))
-    assert len(set(decode(children)) | set(others)) > COUNT
+    assert decode(children) == decode(varied("constant", HOST, capacity))
 
 
 def drawn(text: str) -> np.ndarray:
@@ -62,13 +75,13 @@ def drawn(text: str) -> np.ndarray:
 )
 def test_a_map_that_is_there_is_changed(way, around):
     inside = "( isin x_iy )"
-    mapped = around.format(inside)
-    once, twice = (decode(made(WAYS[way][0], text)[0]) for text in (inside, mapped))
+    outer = around.format(inside)
+    once, twice = (decode(mapped(way, text)[0]) for text in (inside, outer))
     compared = 0
     for step, child in zip(once, twice, strict=True):  # of the same keys
-        if len(parse(child)) == len(parse(mapped)) and step.count("isin") == 1:
-            nested = step.replace(inside, mapped)
-            if len(parse(nested)) == len(parse(mapped)) + (6 if way == "move" else 4):
+        if len(parse(child)) == len(parse(outer)) and step.count("isin") == 1:
+            nested = step.replace(inside, outer)
+            if len(parse(nested)) == len(parse(outer)) + (6 if way == "move" else 4):
                 assert np.allclose(drawn(child), drawn(nested), atol=1e-4)
                 compared += 1
     assert compared > COUNT / 3
@@ -76,7 +89,7 @@ def test_a_map_that_is_there_is_changed(way, around):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_children_look_like_their_host(way):
-    whole = [text for text in decode(made(WAYS[way][0], HOST)[0]) if HOST in text]
+    whole = [text for text in decode(mapped(way, HOST)[0]) if HOST in text]
     far = [np.median(np.abs(drawn(text) - drawn(HOST))) for text in whole]
     assert 0 < min(far) < 0.1
     assert np.median(far) < 0.5

@@ -38,15 +38,22 @@ def families(capacity: int):
     """Jitted `seed -> (BATCH programs of each kind, whether each is valid)`."""
     growth, config = SETTINGS[capacity]
 
+    constants = VariationConfig(**{**dict.fromkeys(ALIKE, 0.0), "constant": 1.0})
+
     def family(key):
-        keys = jax.random.split(key, 6)
-        both = jax.vmap(lambda key: variation.grow(key, capacity, growth))(keys[:2])
-        both = jax.vmap(variation.perturb_constant)(keys[2:4], both)  # now with `q` leaves
-        host, donor = take(both, 0), take(both, 1)
+        grow_key, draws_key = jax.random.split(key)
+        keys = jax.random.split(grow_key)
+        both = jax.vmap(lambda key: variation.grow(key, capacity, growth))(keys)
+        draws = splicing.draw(draws_key, 4, capacity)
+        host, donor = (
+            variation.vary(take(draws, n), one, one, constants, growth)  # now with `q` leaves
+            for n, one in enumerate((take(both, 0), take(both, 1)))
+        )
+        point = variation.mutate_point(take(draws, 2), splicing.parent(host), subst_bias=0.5)
         return {
             "host": host,
-            "biased": variation.mutate_point(keys[4], host, subst_bias=0.5),
-            "child": variation.vary(keys[5], host, donor, config, growth),
+            "biased": splicing.splice(point, host, host),
+            "child": variation.vary(take(draws, 3), host, donor, config, growth),
         }
 
     def batch(seed):
@@ -134,7 +141,23 @@ def test_variation_settings_are_checked():
 
 
 HOST_CAPACITY, DONOR_CAPACITY = 12, 7
-jitted_splice = jax.jit(splicing.splice)
+
+
+@jax.jit
+def jitted_splice(start, end, before, behind, edited, source, first, last, host, donor):
+    edit = splicing.edit(
+        start,
+        end,
+        source,
+        first,
+        last,
+        own=tuple(range(300, 308)),
+        constant=jnp.multiply.outer(jnp.arange(300.0, 308.0), jnp.arange(1.0, 5.0)),
+        before=before,
+        behind=behind,
+        edited=edited,
+    )
+    return splicing.splice(edit, host, donor)
 
 
 @st.composite
@@ -146,7 +169,10 @@ def splices(draw):
 
     host, donor = part(HOST_CAPACITY), part(DONOR_CAPACITY)
     room = HOST_CAPACITY - host[0] + host[2] - host[1]
-    return host, (donor[0], donor[1], min(donor[2], donor[1] + room))
+    last = min(donor[2], donor[1] + room)
+    room -= last - donor[1]
+    before = draw(st.integers(0, min(room, 5)))
+    return host, (donor[0], donor[1], last), (before, draw(st.integers(0, min(room - before, 3))))
 
 
 def numbered(length: int, capacity: int, first: int) -> Program:
@@ -156,18 +182,33 @@ def numbered(length: int, capacity: int, first: int) -> Program:
     return Program(jnp.int32(opcode), jnp.float32(constant), jnp.int32(length))
 
 
+def widened(program: Program) -> Program:
+    """The same of the host's capacity."""
+    more = HOST_CAPACITY - program.capacity
+    opcode = jnp.pad(program.opcode, (0, more))
+    return Program(opcode, jnp.pad(program.constant, ((0, more), (0, 0))), program.length)
+
+
 @given(splices())
 def test_splice_is_that_of_a_list(ranges):
-    (host_length, start, end), (donor_length, donor_start, donor_end) = ranges
+    (host_length, start, end), (donor_length, first, last), (before, behind) = ranges
     host = numbered(host_length, HOST_CAPACITY, 100)
     donor = numbered(donor_length, DONOR_CAPACITY, 200)
-    result = jitted_splice(host, start, end, donor, donor_start, donor_end)
+    places = start, end, before, behind
+    edited = jitted_splice(*places, splicing.HOST, splicing.DONOR, first, last, host, donor)
+    swapped = jitted_splice(
+        *places, splicing.DONOR, splicing.HOST, first, last, widened(donor), host
+    )
+    own = list(range(300, 308))
     expected = host.opcode.tolist()[:host_length]
-    expected[start:end] = donor.opcode.tolist()[donor_start:donor_end]
-    assert int(result.length) == len(expected)
-    expected += [0] * (HOST_CAPACITY - len(expected))
-    assert result.opcode.tolist() == expected
-    assert result.constant.tolist() == np.multiply.outer(expected, [1, 2, 3, 4]).tolist()
+    comes = donor.opcode.tolist()[first:last]
+    expected[start:end] = own[:before] + comes + own[before : before + behind]
+    length = len(expected)
+    expected += [0] * (HOST_CAPACITY - length)
+    for result in (edited, swapped):
+        assert int(result.length) == length
+        assert result.opcode.tolist() == expected
+        assert result.constant.tolist() == np.multiply.outer(expected, [1, 2, 3, 4]).tolist()
 
 
 HOST = parse("( - ( exp ( q 1 2 3 4 ) ) ( * x golden ) )")
@@ -176,12 +217,32 @@ SAMPLES = 3000
 
 
 def children(function, *parents: Expression, capacity: int = 12, seed: int = 1) -> Counter:
-    """How often each child of `function(key, *parents)` appears."""
+    """How often each child appears, whose edit `function(draws, *parents)` is."""
     population = encode(parents, max_length=capacity)
     programs = [take(population, index) for index in range(len(parents))]
-    keys = jax.random.split(jax.random.key(seed), SAMPLES)
-    made = jax.jit(jax.vmap(lambda key: function(key, *programs)))(keys)
+
+    def child(draws):
+        edit = function(draws, *map(splicing.parent, programs))
+        edit, fits = edit if isinstance(edit[-1], jax.Array) and len(edit) == 2 else (edit, True)
+        return splicing.splice(edit, programs[0], programs[-1]), fits
+
+    made, fits = jax.jit(jax.vmap(child))(splicing.draw(jax.random.key(seed), SAMPLES, capacity))
+    assert bool(jnp.all(fits))
     return Counter(to_expressions(made))
+
+
+def only(way: str, **others) -> VariationConfig:
+    """Children made in that way alone."""
+    return VariationConfig(**{**dict.fromkeys(ALIKE, 0.0), way: 1.0}, **others)
+
+
+def varied(way: str, *parents: Expression, capacity: int = 12, growth=variation.OF_2015) -> Counter:
+    """How often each child of `vary` appears that is made in that way, or what it falls back to."""
+    population = encode(parents, max_length=capacity)
+    host, donor = take(population, 0), take(population, len(parents) - 1)
+    config = only(way, regrow_depth=3)
+    vary = jax.jit(jax.vmap(lambda draws: variation.vary(draws, host, donor, config, growth)))
+    return Counter(to_expressions(vary(splicing.draw(jax.random.key(1), SAMPLES, capacity))))
 
 
 def replacements(host: Expression, options) -> Counter:
@@ -232,7 +293,7 @@ def test_breeding_by_subst_joins_both_in_either_order():
 
 
 def test_breeding_by_subst_falls_back_to_crossover():
-    made = children(variation.breed_subst, HOST, DONOR, capacity=10)
+    made = varied("subst", HOST, DONOR, capacity=10)
     fits = replacements(
         HOST, lambda old: [s for s in subexpressions(DONOR) if len(HOST) - len(old) + len(s) <= 10]
     )
@@ -269,7 +330,7 @@ def test_insert_keeps_to_the_room_that_is_left():
 
 def test_regrow_replaces_one_subtree():
     growth = GrowthConfig(binary=0.4, unary=0.4)
-    made = children(partial(variation.regrow, growth=growth, max_depth=3), HOST, capacity=9)
+    made = varied("regrow", HOST, capacity=9, growth=growth)
     ends = [(end - len(old), end) for end, old in enumerate(subexpressions(HOST), 1)]
     for child in made:
         assert any(
@@ -333,7 +394,7 @@ def test_perturbing_changes_exactly_one_constant():
 
 def test_perturbing_without_constants_is_point_mutation():
     host = parse("( - ( exp y ) ( * x std ) )")
-    made = children(variation.perturb_constant, host)
+    made = varied("constant", host)
     assert all(len(differing(child, host)) <= 1 for child in made)
     assert len(made) > 20
 
@@ -341,12 +402,11 @@ def test_perturbing_without_constants_is_point_mutation():
 @pytest.mark.parametrize("way", ["constant", "move", "recolour"])
 def test_steps_are_as_small_as_they_may_be(way):
     def median(least_step: float) -> float:
-        weights = {name: float(name == way) for name in VariationConfig().weights}
-        config = VariationConfig(**weights, least_step=least_step)
+        config = only(way, least_step=least_step)
         host = take(encode(["( + ( q 0 0 0 0 ) ( * ( q 1 0 0 0 ) x_iy ) )"], max_length=16), 0)
-        keys = jax.random.split(jax.random.key(0), 200)
-        vary_fn = jax.vmap(lambda key: variation.vary(key, host, host, config, GrowthConfig()))
-        made = jax.jit(vary_fn)(keys)
+        draws = splicing.draw(jax.random.key(0), 200, 16)
+        vary_fn = jax.vmap(lambda draws: variation.vary(draws, host, host, config, GrowthConfig()))
+        made = jax.jit(vary_fn)(draws)
         from_identity = jnp.minimum(
             jnp.abs(made.constant).max(axis=2), jnp.abs(made.constant - jnp.eye(4)[0]).max(axis=2)
         )
@@ -361,37 +421,25 @@ def test_impossible_steps_are_refused():
             VariationConfig(least_step=step)
 
 
-FUNCTIONS = {
-    "crossover": "crossover",
-    "subst": "breed_subst",
-    "regrow": "regrow",
-    "insert": "insert",
-    "point": "mutate_point",
-    "constant": "perturb_constant",
-    "move": "moved",
-    "recolour": "recoloured",
-    "shrink": "shrink",
-    "hoist": "hoist",
-    "fresh": "grow",
-}
-
-
-def test_vary_chooses_by_weight(monkeypatch):
-    def marker(number):
-        return lambda *_, **__: Program(
-            jnp.zeros(3, jnp.int32), jnp.zeros((3, 4)), jnp.int32(number)
-        )
-
-    for number, name in enumerate(FUNCTIONS.values()):
-        monkeypatch.setattr(variation, name, marker(number))
-    weights = {way: float(number) for number, way in enumerate(FUNCTIONS)}  # crossover never
-    host = take(encode(["x"], max_length=3), 0)
-    config, growth = VariationConfig(**weights), GrowthConfig()
-    keys = jax.random.split(jax.random.key(0), SAMPLES)
-    chosen = jax.vmap(lambda key: variation.vary(key, host, host, config, growth))(keys)
-    counts = np.bincount(chosen.length, minlength=len(FUNCTIONS))
-    expected = SAMPLES * np.array(list(weights.values())) / sum(weights.values())
+def test_vary_chooses_by_weight():
+    weights = {way: float(number) for number, way in enumerate(ALIKE)}  # the first never
+    config = VariationConfig(**{**weights, "hoist": 0.0})
+    draws = splicing.draw(jax.random.key(0), SAMPLES, 1).single[:, 11]
+    ways = jax.vmap(lambda draw: variation._drawn_way(draw, config))(draws)
+    counts = np.bincount(ways, minlength=len(ALIKE))
+    shares = np.array(list(config.weights.values()))
+    expected = SAMPLES * shares / shares.sum()
     assert (np.abs(counts - expected) <= 5 * np.sqrt(expected)).all()
+    last = variation._drawn_way(jnp.float32(1 - 2**-24), only("move"))
+    assert list(ALIKE)[int(last)] == "move"
+
+
+@pytest.mark.parametrize("way", ["crossover", "shrink", "hoist", "point", "subst"])
+def test_vary_makes_children_in_the_chosen_way(way):
+    functions = {"point": "mutate_point", "subst": "breed_subst"}
+    function = getattr(variation, functions.get(way, way))
+    parents = (HOST, DONOR) if way in ("crossover", "subst") else (HOST,)
+    assert varied(way, *parents, capacity=20) == children(function, *parents, capacity=20, seed=1)
 
 
 def test_arities_are_those_of_the_table():

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from evojax_art.language.program import Program, select, take
 from evojax_art.search.protocol import fingerprint, in_groups, structures
-from evojax_art.search.splicing import LARGEST_CONSTANT
+from evojax_art.search.splicing import LARGEST_CONSTANT, draw
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 _BEYOND = 0.25  # of the distance of two parents, at either end of the line
@@ -42,8 +42,8 @@ def breed(
     vary_key, kin_key, choice_key, blend_key = jax.random.split(key, 4)
     count = len(hosts)
     varied = in_groups(
-        lambda key, host, donor: vary(key, host, donor, variation, growth),
-        jax.random.split(vary_key, count),
+        lambda draws, host, donor: vary(draws, host, donor, variation, growth),
+        draw(vary_key, count, programs.capacity),
         take(programs, hosts),
         take(programs, donors),
     )

@@ -34,7 +34,8 @@ from evojax_art.search.protocol import (
     starters,
     tournament,
 )
-from evojax_art.search.variation import GrowthConfig, VariationConfig, regrow
+from evojax_art.search.splicing import draw
+from evojax_art.search.variation import GrowthConfig, VariationConfig, regrown
 
 _ROUNDING = 1e-4  # differences of that size, relative for a large fitness, mean nothing
 _NEIGHBOURS = 4  # with which an individual is compared
@@ -110,8 +111,8 @@ class Genetic:
         known = jax.vmap(fingerprint)(concatenate(population, children))
         repeated = repeats(known, jnp.arange(known.shape[0]))[self.population :]
         others = in_groups(
-            lambda key, child: regrow(key, child, self.growth, self.variation.regrow_depth),
-            jax.random.split(again_key, count),
+            lambda draws, child: regrown(draws, child, self.growth, self.variation.regrow_depth),
+            draw(again_key, count, children.capacity),
             children,
         )
         children = select(repeated, others, children)

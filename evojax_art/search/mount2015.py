@@ -37,7 +37,7 @@ from evojax_art.search.protocol import (
     nobody_yet,
     starters,
 )
-from evojax_art.search.splicing import either
+from evojax_art.search.splicing import Draws, draw, either, parent, splice
 from evojax_art.search.variation import GrowthConfig, breed_subst, crossover, grow, mutate_point
 
 _TRIES = 5  # slots that a child may try
@@ -106,8 +106,11 @@ class Mount2015:
 
     def ask(self, key: Key[Array, ""], state: "State") -> Offspring:
         """Starters while there are any, then children."""
-        keys = jax.random.split(key, self.batch)
-        children, parents = jax.vmap(lambda key: self._child(key, state))(keys)
+        chance_key, draws_key = jax.random.split(key)
+        keys = jax.random.split(chance_key, self.batch)
+        draws = draw(draws_key, 2 * self.batch, state.queue.capacity)
+        pairs = jax.tree.map(lambda leaf: leaf.reshape(self.batch, 2, *leaf.shape[1:]), draws)
+        children, parents = jax.vmap(lambda key, pair: self._child(key, pair, state))(keys, pairs)
         return from_queue(state.queue, state.asked, children, parents)
 
     def threshold(self, state: "State") -> Float[Array, ""]:
@@ -167,20 +170,20 @@ class Mount2015:
         """The slots change hands."""
         return state._replace(held=survivors)
 
-    def _child(self, key: Key[Array, ""], state: "State") -> tuple[Program, Int[Array, "2"]]:
-        """A child, and its parents' slots."""
-        parents_key, kind_key, subst_key, cross_key, mutate_key, grow_key, archive_key = (
-            jax.random.split(key, 7)
-        )
+    def _child(
+        self, key: Key[Array, ""], pair: Draws, state: "State"
+    ) -> tuple[Program, Int[Array, "2"]]:
+        """A child, and its parents' slots; the first of the draws breed, the second mutate."""
+        parents_key, kind_key, grow_key, archive_key = jax.random.split(key, 4)
+        breeds, mutating = (take(pair, number) for number in range(2))
         parents = jax.random.randint(parents_key, (2,), 0, self.slots)
         host, donor = (take(state.held.programs, parent) for parent in parents)
         kind, mutates = jax.random.uniform(kind_key, (2,))
-        bred = either(
-            kind < self.fresh + self.subst,
-            breed_subst(subst_key, host, donor),
-            crossover(cross_key, host, donor),
-        )
-        mutated = mutate_point(mutate_key, bred, self.growth, 0.5)
+        this, other = parent(host), parent(donor)
+        joined, fits = breed_subst(breeds, this, other)
+        joins = (kind < self.fresh + self.subst) & fits
+        bred = splice(either(joins, joined, crossover(breeds, this, other)), host, donor)
+        mutated = splice(mutate_point(mutating, parent(bred), self.growth, 0.5), bred, bred)
         bred = either(mutates < self.mutation, mutated, bred)
         fresh = grow(grow_key, host.capacity, self.growth)
         if state.archive is not None:

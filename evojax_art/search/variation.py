@@ -1,17 +1,14 @@
 """Making new genomes: growth, crossover, mutation, on the device.
 
-Every function takes one individual and a key and is meant for `jax.vmap`. Programs stay valid and
-never outgrow their capacity L. Where a result would not fit, the choice that makes it too long is
-drawn again from those that fit (crossover, insertion), or the documented fallback is taken.
-
-All of it is cutting and pasting of postfix ranges, so one function, `splice`, does the moving.
-Children that keep their host's shape and are elsewhere in it are made by `affine`.
+Every way to make a child is a function of one individual, for `jax.vmap`, that says what becomes of
+its host: an `Edit`. Programs stay valid and never outgrow their capacity L. Where a result would
+not fit, the choice that makes it too long is drawn again from those that fit (crossover,
+insertion), or the documented fallback is taken. Children that keep their host's shape and are
+elsewhere in it are made by `affine`.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +16,24 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
-from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program, subtree_starts
+from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
 from evojax_art.search.affine import LARGEST_STEP, LEAST_STEP, move, recolour
 from evojax_art.search.splicing import (
+    DONOR,
+    FRESH,
+    HOST,
     LARGEST_CONSTANT,
+    Draws,
+    Edit,
+    Parent,
     choose,
     choose_subtree,
-    either,
+    edit,
     in_use,
+    normal,
+    parent,
     splice,
 )
 
@@ -155,17 +160,27 @@ def grow(
 ) -> Program:
     """A random program.
 
-    Nodes are drawn root first, right operand before left: that is postfix order backwards. A node
-    for whose operands there is no room is drawn as one of smaller arity.
-
     Args:
         key: consumed.
         capacity: L.
         config: the distribution.
         max_depth: in place of the config's.
     """
-    deepest = config.max_depth if max_depth is None else max_depth
-    kind, choice = jax.random.uniform(key, (2, capacity))
+    draws = jax.random.uniform(key, (2, capacity), jnp.float32)
+    return _grown(draws, config, config.max_depth if max_depth is None else max_depth, capacity)
+
+
+def _grown(
+    draws: Float[Array, "2 L"],
+    config: GrowthConfig,
+    deepest: Int[Array, ""] | int,
+    largest: Int[Array, ""] | int,
+) -> Program:
+    """A random program of so many levels and nodes at most, and capacity L.
+
+    Nodes are drawn root first, right operand before left: that is postfix order backwards. A node
+    for whose operands there is no room is drawn as one of smaller arity.
+    """
 
     def step(carry, draws):
         emitted, depth, waiting, alive = carry
@@ -173,7 +188,7 @@ def grow(
         arity = jnp.where(
             kind < config.binary, 2, jnp.where(kind < config.binary + config.unary, 1, 0)
         )
-        room = capacity - emitted - 1 - jax.lax.population_count(waiting)
+        room = largest - emitted - 1 - jax.lax.population_count(waiting)
         arity = jnp.where(depth >= deepest, 0, jnp.minimum(arity, room))
         opcode = _drawn_op(choice, arity, config)
         # `waiting` has a bit for the depth of every left operand still to be drawn: there is at
@@ -187,172 +202,176 @@ def grow(
         return carry, jnp.where(alive, opcode, 0)
 
     start = (jnp.int32(0), jnp.uint32(1), jnp.uint32(0), jnp.bool_(True))
-    (length, *_), backwards = jax.lax.scan(step, start, (kind, choice))
-    position = jnp.arange(capacity)
+    (length, *_), backwards = jax.lax.scan(step, start, tuple(draws))
+    position = jnp.arange(draws.shape[1])
     opcode = jnp.where(position < length, backwards[jnp.maximum(length - 1 - position, 0)], 0)
-    return Program(opcode, jnp.zeros((capacity, 4)), length)
+    return Program(opcode, jnp.zeros((draws.shape[1], 4)), length)
 
 
-def crossover(key: Key[Array, ""], host: Program, donor: Program) -> Program:
+def crossover(draws: Draws, host: Parent, donor: Parent) -> Edit:
     """A uniform node's subtree of the host becomes a uniform one of the donor's that fits."""
-    host_key, donor_key = jax.random.split(key)
-    start, end = choose_subtree(host_key, host)
-    room = host.capacity - host.length + (end - start)
-    donor_start, donor_end = choose_subtree(donor_key, donor, largest=room)
-    return splice(host, start, end, donor, donor_start, donor_end)
+    start, end = choose_subtree(draws.nodes[0], host)
+    room = host.program.capacity - host.program.length + (end - start)
+    first, last = choose_subtree(draws.nodes[1], donor, largest=room)
+    return edit(start, end, DONOR, first, last)
 
 
-def breed_subst(key: Key[Array, ""], host: Program, donor: Program) -> Program:
-    """`( subst a b )` of both in random order; crossover where it does not fit."""
-    order_key, fallback_key = jax.random.split(key)
-    swap = jax.random.bernoulli(order_key)
-    left, right = (
-        jax.tree.map(lambda a, b: jnp.where(swap, a, b), *pair)
-        for pair in ((donor, host), (host, donor))
-    )
-    length = host.length + donor.length + 1
-    joined = splice(left, left.length, left.length, right, jnp.int32(0), right.length)
-    last = jnp.arange(host.capacity) == length - 1
-    joined = Program(jnp.where(last, SUBST, joined.opcode), joined.constant, length)
-    return either(length <= host.capacity, joined, crossover(fallback_key, host, donor))
+def breed_subst(draws: Draws, host: Parent, donor: Parent) -> tuple[Edit, Bool[Array, ""]]:
+    """`( subst a b )` of both in random order, and whether it fits."""
+    swap = draws.single[0] < 0.5
+    own, other = host.program.length, donor.program.length
+    left, right = jnp.where(swap, other, own), jnp.where(swap, own, other)
+    source, edited = jnp.where(swap, HOST, DONOR), jnp.where(swap, DONOR, HOST)
+    joined = edit(left, left, source, 0, right, own=(SUBST,), behind=1, edited=edited)
+    return joined, own + other < host.program.capacity
 
 
-def regrow(key: Key[Array, ""], host: Program, growth: GrowthConfig, max_depth: int) -> Program:
-    """A uniform node's subtree becomes a random one; where that does not fit, its root leaf."""
-    node_key, grow_key = jax.random.split(key)
-    start, end = choose_subtree(node_key, host)
-    fresh = grow(grow_key, min(host.capacity, 1 << max_depth), growth, max_depth)
-    fits = host.length - (end - start) + fresh.length <= host.capacity
+def regrow(draws: Draws, host: Parent, fresh: Program) -> Edit:
+    """A uniform node's subtree becomes a random one; where that does not fit, its root leaf.
+
+    Args:
+        draws: of which only a row for the choice of the node is taken.
+        host: whose subtree.
+        fresh: the random one.
+    """
+    start, end = choose_subtree(draws.nodes[0], host)
+    fits = host.program.length - (end - start) + fresh.length <= host.program.capacity
     # The first node of a postfix program is a leaf.
-    return splice(host, start, end, fresh, jnp.int32(0), jnp.where(fits, fresh.length, 1))
+    return edit(start, end, FRESH, 0, jnp.where(fits, fresh.length, 1))
 
 
-def insert(key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015) -> Program:
+def regrown(draws: Draws, host: Program, growth: GrowthConfig, max_depth: int) -> Program:
+    """`regrow` carried out, by a random subtree of so many levels at most."""
+    largest = min(host.capacity, 1 << max_depth)
+    fresh = _grown(draws.nodes[1:, :largest], growth, max_depth, largest)
+    return splice(regrow(draws, parent(host), fresh), host, host, fresh)
+
+
+def insert(draws: Draws, host: Parent, growth: GrowthConfig = OF_2015) -> Edit:
     """A random operator above a uniform node, its other operand (if any) a random leaf."""
-    node_key, op_key, shape_key = jax.random.split(key, 3)
-    start, end = choose_subtree(node_key, host)
-    op_draw, leaf_draw = jax.random.uniform(op_key, (2,))
-    arity_draw, side_draw = jax.random.uniform(shape_key, (2,))
-    room = host.capacity - host.length
+    start, end = choose_subtree(draws.nodes[0], host)
+    op_draw, leaf_draw, arity_draw, side_draw = draws.single[:4]
+    room = host.program.capacity - host.program.length
     arity = jnp.minimum(jnp.where(arity_draw < 0.5, 2, 1), room)
     leaf = _drawn_op(leaf_draw, jnp.int32(0), growth)
     operator = _drawn_op(op_draw, arity, growth)
     leaf_first = (arity == 2) & (side_draw < 0.5)
+    leaf_last = (arity == 2) & ~leaf_first
+    own = jnp.where(leaf_first | leaf_last, jnp.stack([leaf, operator]), operator)
     before = leaf_first.astype(jnp.int32)
-    tail = jnp.where((arity == 2) & ~leaf_first, jnp.stack([leaf, operator]), operator)
-    pieces = Program(
-        jnp.stack([leaf, tail[0], tail[1]]), jnp.zeros((3, 4)), jnp.int32(3)
-    )  # the leaf that goes before, then what goes behind
-    behind = jnp.where(arity == 2, jnp.where(leaf_first, 1, 2), arity)
-    child = splice(host, end, end, pieces, jnp.int32(1), 1 + behind)
-    return splice(child, start, start, pieces, jnp.int32(0), before)
+    return edit(start, end, HOST, start, end, own=own, before=before, behind=arity - before)
 
 
 def mutate_point(
-    key: Key[Array, ""], host: Program, growth: GrowthConfig = OF_2015, subst_bias: float = 0.0
-) -> Program:
+    draws: Draws, host: Parent, growth: GrowthConfig = OF_2015, subst_bias: float = 0.0
+) -> Edit:
     """A uniform node becomes a uniform op of its arity.
 
     Args:
-        key: consumed.
+        draws: as everywhere.
         host: whose node.
         growth: which ops there are.
         subst_bias: probability that a binary operator becomes `subst` outright (0.5 in 2015).
     """
-    node_key, op_key, bias_key = jax.random.split(key, 3)
-    node = choose(node_key, in_use(host))
-    arity = jnp.asarray(ARITY)[host.opcode[node]]
-    opcode = _drawn_op(jax.random.uniform(op_key), arity, growth)
-    to_subst = (arity == 2) & jax.random.bernoulli(bias_key, subst_bias)
-    opcode = jnp.where(to_subst, SUBST, opcode)
-    return Program(host.opcode.at[node].set(opcode), host.constant.at[node].set(0.0), host.length)
+    node = choose(draws.nodes[0], in_use(host.program))
+    arity = jnp.asarray(ARITY)[host.program.opcode[node]]
+    opcode = _drawn_op(draws.single[0], arity, growth)
+    to_subst = (arity == 2) & (draws.single[1] < subst_bias)
+    return edit(node, node + 1, own=jnp.where(to_subst, SUBST, opcode)[None], before=1)
 
 
 def perturb_constant(
-    key: Key[Array, ""],
-    host: Program,
-    growth: GrowthConfig = OF_2015,
-    least_step: float = LEAST_STEP,
-) -> Program:
-    """A uniform constant, named or `q`, moves and becomes `q`; point mutation where there is none.
+    draws: Draws, host: Parent, least_step: float = LEAST_STEP
+) -> tuple[Edit, Bool[Array, ""]]:
+    """A uniform constant, named or `q`, moves and becomes `q`; and whether there is one.
 
     The step is normal, of a size drawn log-uniformly from a third of the least step to 1, relative
     for components beyond 1.
     """
-    node_key, size_key, step_key, fallback_key = jax.random.split(key, 4)
-    is_constant = jnp.asarray(IS_CONSTANT)[host.opcode] & in_use(host)
-    node = choose(node_key, is_constant)
-    named = jnp.asarray(COMPONENTS)[host.opcode[node]]
-    value = jnp.where(host.opcode[node] == CONSTANT, host.constant[node], named)
-    size = jnp.exp(jax.random.uniform(size_key, minval=math.log(least_step / 3), maxval=0.0))
-    step = size * jax.random.normal(step_key, (4,)) * jnp.maximum(1, jnp.abs(value))
+    program = host.program
+    is_constant = jnp.asarray(IS_CONSTANT)[program.opcode] & in_use(program)
+    node = choose(draws.nodes[1], is_constant)
+    named = jnp.asarray(COMPONENTS)[program.opcode[node]]
+    value = jnp.where(program.opcode[node] == CONSTANT, program.constant[node], named)
+    size = jnp.exp(math.log(least_step / 3) * (1 - draws.single[0]))
+    step = size * normal(draws.single[1:5]) * jnp.maximum(1, jnp.abs(value))
     moved = jnp.clip(value + step, -LARGEST_CONSTANT, LARGEST_CONSTANT)
-    child = Program(
-        host.opcode.at[node].set(CONSTANT), host.constant.at[node].set(moved), host.length
-    )
-    return either(jnp.any(is_constant), child, mutate_point(fallback_key, host, growth))
+    child = edit(node, node + 1, own=(CONSTANT,), constant=moved[None], before=1)
+    return child, jnp.any(is_constant)
 
 
-def mapped(
-    affine_fn: Callable[[Key[Array, ""], Program, float], tuple[Program, Bool[Array, ""]]],
-    key: Key[Array, ""],
-    host: Program,
-    growth: GrowthConfig = OF_2015,
-    least_step: float = LEAST_STEP,
-) -> Program:
-    """By a function of `affine`; a constant moves where that does not fit."""
-    map_key, fallback_key = jax.random.split(key)
-    child, fits = affine_fn(map_key, host, least_step)
-    return either(fits, child, perturb_constant(fallback_key, host, growth, least_step))
-
-
-moved, recoloured = partial(mapped, move), partial(mapped, recolour)
-
-
-def shrink(key: Key[Array, ""], host: Program) -> Program:
+def shrink(draws: Draws, host: Parent) -> Edit:
     """A uniform node's subtree becomes a uniform subtree of itself."""
-    outer_key, inner_key = jax.random.split(key)
-    starts = subtree_starts(host)
-    outer = choose(outer_key, in_use(host))
-    position = jnp.arange(host.capacity)
-    inner = choose(inner_key, (position >= starts[outer]) & (position <= outer))
-    return splice(host, starts[outer], outer + 1, host, starts[inner], inner + 1)
+    start, end = choose_subtree(draws.nodes[0], host)
+    position = jnp.arange(host.program.capacity)
+    inner = choose(draws.nodes[1], (position >= start) & (position < end))
+    return edit(start, end, HOST, host.starts[inner], inner + 1)
 
 
-def hoist(key: Key[Array, ""], host: Program) -> Program:
+def hoist(draws: Draws, host: Parent) -> Edit:
     """A uniform node's subtree becomes the whole formula."""
-    start, end = choose_subtree(key, host)
-    return splice(host, jnp.int32(0), host.length, host, start, end)
+    start, end = choose_subtree(draws.nodes[0], host)
+    return edit(0, host.program.length, HOST, start, end)
 
 
 def vary(
-    key: Key[Array, ""],
+    draws: Draws,
     host: Program,
     donor: Program,
     config: VariationConfig,
     growth: GrowthConfig,
 ) -> Program:
     """One child, made in one of the config's ways."""
-    capacity, least_step = host.capacity, config.least_step
-    ways: dict[str, Callable[[Array], Program]] = {
-        "crossover": lambda key: crossover(key, host, donor),
-        "subst": lambda key: breed_subst(key, host, donor),
-        "regrow": lambda key: regrow(key, host, growth, config.regrow_depth),
-        "insert": lambda key: insert(key, host, growth),
-        "point": lambda key: mutate_point(key, host, growth),
-        "constant": lambda key: perturb_constant(key, host, growth, least_step),
-        "move": lambda key: moved(key, host, growth, least_step),
-        "recolour": lambda key: recoloured(key, host, growth, least_step),
-        "shrink": lambda key: shrink(key, host),
-        "hoist": lambda key: hoist(key, host),
-        "fresh": lambda key: grow(key, capacity, growth),
+    way = _drawn_way(draws.single[11], config)
+    is_fresh = way == _WAYS.index("fresh")
+    small = min(host.capacity, 1 << config.regrow_depth)
+    fresh = _grown(
+        draws.nodes[1:],
+        growth,
+        jnp.where(is_fresh, growth.max_depth, config.regrow_depth),
+        jnp.where(is_fresh, host.capacity, small),
+    )
+    this, other = parent(host), parent(donor)
+    subst, subst_fits = breed_subst(draws, this, other)
+    constant, has_constant = perturb_constant(draws, this, config.least_step)
+    moved, moved_fits = move(draws, this, config.least_step)
+    recoloured, recoloured_fits = recolour(draws, this, config.least_step)
+    edits = {
+        "crossover": crossover(draws, this, other),
+        "subst": subst,
+        "regrow": regrow(draws, this, fresh),
+        "insert": insert(draws, this, growth),
+        "point": mutate_point(draws, this, growth),
+        "constant": constant,
+        "move": moved,
+        "recolour": recoloured,
+        "shrink": shrink(draws, this),
+        "hoist": hoist(draws, this),
+        "fresh": edit(0, host.length, FRESH, 0, fresh.length),
     }
-    weights = jnp.array([config.weights[name] for name in ways], jnp.float32)
-    # Under `vmap` all ways are gone, so each has a key of its own.
-    kind_key, *keys = jax.random.split(key, 1 + len(ways))
-    kind = jax.random.categorical(kind_key, jnp.log(weights))
-    branches = [lambda keys, n=n, way=way: way(keys[n]) for n, way in enumerate(ways.values())]
-    return jax.lax.switch(kind, branches, keys)
+    for name, is_possible, other_name in (  # in this order: `move` may end as `point`
+        ("subst", subst_fits, "crossover"),
+        ("move", moved_fits, "constant"),
+        ("recolour", recoloured_fits, "constant"),
+        ("constant", has_constant, "point"),
+    ):
+        fails = (way == _WAYS.index(name)) & ~is_possible
+        way = jnp.where(fails, _WAYS.index(other_name), way)
+    in_order = [edits[name] for name in _WAYS]
+    chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[way], *in_order)
+    return splice(chosen, host, donor, fresh)
+
+
+_WAYS = tuple(VariationConfig().weights)
+
+
+def _drawn_way(draw: Float[Array, ""], config: VariationConfig) -> Int[Array, ""]:
+    """The number of one of the ways, by their weights."""
+    weights = np.array([config.weights[name] for name in _WAYS])
+    ends = np.cumsum(weights) / weights.sum()
+    possible = np.flatnonzero(weights)  # the last of which is at the end of rounding, too
+    before = jnp.sum(draw >= ends.astype(np.float32)).astype(jnp.int32)
+    return jnp.minimum(before, int(possible[-1]))
 
 
 def _drawn_op(draw: Float[Array, ""], arity: Int[Array, ""], growth: GrowthConfig):
