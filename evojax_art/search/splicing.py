@@ -114,8 +114,8 @@ def edit(
     """An edit; of its own nodes, N of 8 at most, the first M have the given constants."""
     opcode = jnp.asarray(own, jnp.int32)
     opcode = jnp.pad(opcode, (0, _NODES - len(opcode)))
-    given = jnp.zeros((0, 4)) if constant is None else constant
-    constants = jnp.pad(given.astype(jnp.float32), ((0, _NODES - len(given)), (0, 0)))
+    given = jnp.zeros((0, 4), jnp.float32) if constant is None else constant
+    constants = jnp.pad(given, ((0, _NODES - len(given)), (0, 0)))
     numbers = {
         "start": start,
         "end": end,
@@ -164,7 +164,7 @@ def splice(edit: Edit, host: Program, donor: Program, fresh: Program | None = No
     opcodes = [source.opcode for source in sources]
     constants = [source.constant for source in sources]
     opcode = jnp.concatenate([*opcodes, edit.opcode, padding])[index]
-    constant = jnp.concatenate([*constants, edit.constant, jnp.zeros((1, 4))])[index]
+    constant = jnp.concatenate([*constants, edit.constant, jnp.zeros((1, 4), jnp.float32)])[index]
     return Program(opcode, constant, length.astype(jnp.int32))
 
 

@@ -205,7 +205,7 @@ def _grown(
     (length, *_), backwards = jax.lax.scan(step, start, tuple(draws))
     position = jnp.arange(draws.shape[1])
     opcode = jnp.where(position < length, backwards[jnp.maximum(length - 1 - position, 0)], 0)
-    return Program(opcode, jnp.zeros((draws.shape[1], 4)), length)
+    return Program(opcode, jnp.zeros((draws.shape[1], 4), jnp.float32), length)
 
 
 def crossover(draws: Draws, host: Parent, donor: Parent) -> Edit:
