@@ -78,7 +78,7 @@ def test_a_map_that_is_there_is_changed(way, around):
     outer = around.format(inside)
     once, twice = (decode(mapped(way, text)[0]) for text in (inside, outer))
     compared = 0
-    for step, child in zip(once, twice, strict=True):  # of the same keys
+    for step, child in zip(once, twice, strict=True):  # of the same numbers
         if len(parse(child)) == len(parse(outer)) and step.count("isin") == 1:
             nested = step.replace(inside, outer)
             if len(parse(nested)) == len(parse(outer)) + (6 if way == "move" else 4):

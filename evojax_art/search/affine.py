@@ -78,7 +78,7 @@ def move(
 
 def _whole_or_part(draws: Draws, host: Parent) -> tuple[Int[Array, ""], Int[Array, ""]]:
     start, end = choose_subtree(draws.nodes[0], host)
-    whole = draws.single[10] < 0.5
+    whole = draws.single[8] < 0.5
     return jnp.where(whole, 0, start), jnp.where(whole, host.program.length, end)
 
 
@@ -99,7 +99,7 @@ def _product(a: Float[Array, "4"], b: Float[Array, "4"]) -> Float[Array, "4"]:
 
 def _mapped(
     host: Parent,
-    within: tuple[Int[Array, ""], Int[Array, ""]],
+    around: tuple[Int[Array, ""], Int[Array, ""]],
     own: tuple[int, ...],
     before: int,
     is_within: Bool[Array, ""],
@@ -107,7 +107,7 @@ def _mapped(
     added: tuple[Float[Array, "4"], Float[Array, "4"]],
 ) -> tuple[Edit, Bool[Array, ""]]:
     """The map composed with the one that is there, in two constants; else one around a range."""
-    start, end = within
+    start, end = around
     values = jnp.where(is_within, jnp.stack(composed), jnp.stack(added))
     values = jnp.clip(values, -LARGEST_CONSTANT, LARGEST_CONSTANT)
     wrapped = edit(

@@ -20,7 +20,7 @@ T = TypeVar("T")
 LARGEST_CONSTANT = 1e6  # mutations keep constants within this
 HOST, DONOR, FRESH = range(3)  # where nodes come from
 _NODES = 8  # that an edit can bring of its own
-_ROWS, _SINGLE = 3, 12
+_ROWS, _SINGLE = 3, 10
 _HALF_STEP = 2.0**-24  # of the uniform numbers
 
 
@@ -33,10 +33,12 @@ class Draws(NamedTuple):
     Attributes:
         nodes: some for every node.
         single: others.
+        way: which way is gone.
     """
 
     nodes: Float[Array, "*O 3 L"]
-    single: Float[Array, "*O 12"]
+    single: Float[Array, "*O 10"]
+    way: Float[Array, "*O"]
 
 
 class Parent(NamedTuple):
@@ -83,9 +85,9 @@ class Edit(NamedTuple):
 
 def draw(key: Key[Array, ""], count: int, capacity: int) -> Draws:
     """For so many children of that capacity; consumes the key."""
-    numbers = jax.random.uniform(key, (count, _ROWS * capacity + _SINGLE), jnp.float32)
+    numbers = jax.random.uniform(key, (count, _ROWS * capacity + _SINGLE + 1), jnp.float32)
     nodes = numbers[:, : _ROWS * capacity].reshape(count, _ROWS, capacity)
-    return Draws(nodes, numbers[:, _ROWS * capacity :])
+    return Draws(nodes, numbers[:, _ROWS * capacity : -1], numbers[:, -1])
 
 
 def normal(uniform: Float[Array, "*N"]) -> Float[Array, "*N"]:

@@ -153,6 +153,7 @@ class VariationConfig:
 
 
 OF_2015 = GrowthConfig()
+_WAYS = tuple(VariationConfig().weights)
 
 
 def grow(
@@ -255,10 +256,8 @@ def insert(draws: Draws, host: Parent, growth: GrowthConfig = OF_2015) -> Edit:
     arity = jnp.minimum(jnp.where(arity_draw < 0.5, 2, 1), room)
     leaf = _drawn_op(leaf_draw, jnp.int32(0), growth)
     operator = _drawn_op(op_draw, arity, growth)
-    leaf_first = (arity == 2) & (side_draw < 0.5)
-    leaf_last = (arity == 2) & ~leaf_first
-    own = jnp.where(leaf_first | leaf_last, jnp.stack([leaf, operator]), operator)
-    before = leaf_first.astype(jnp.int32)
+    own = jnp.where(arity == 2, jnp.stack([leaf, operator]), operator)
+    before = ((arity == 2) & (side_draw < 0.5)).astype(jnp.int32)  # the leaf, or nothing
     return edit(start, end, HOST, start, end, own=own, before=before, behind=arity - before)
 
 
@@ -322,7 +321,7 @@ def vary(
     growth: GrowthConfig,
 ) -> Program:
     """One child, made in one of the config's ways."""
-    way = _drawn_way(draws.single[11], config)
+    way = _drawn_way(draws.way, config)
     is_fresh = way == _WAYS.index("fresh")
     small = min(host.capacity, 1 << config.regrow_depth)
     fresh = _grown(
@@ -360,9 +359,6 @@ def vary(
     in_order = [edits[name] for name in _WAYS]
     chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[way], *in_order)
     return splice(chosen, host, donor, fresh)
-
-
-_WAYS = tuple(VariationConfig().weights)
 
 
 def _drawn_way(draw: Float[Array, ""], config: VariationConfig) -> Int[Array, ""]:
