@@ -1,6 +1,7 @@
 """What every network offers, whatever its architecture, and what those with classes offer more."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from evojax_art.nets.layers import PLAIN, Layers
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.runtime.errors import InputError
 
@@ -27,8 +29,10 @@ class Network(nnx.Module):
         std: of each channel, divided by.
         dtype: of the arithmetic; weights stay float32.
         multiple: pictures that are not resized must have sides that are multiples of this.
+        implementation: "native" or "xla", of those that know both (`Staged`).
     """
 
+    implementation: str = "xla"
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -108,6 +112,61 @@ class Classifier(Network):
     def probabilities(self, images: Pictures) -> Float[Array, "P K"]:
         """Class probabilities of pictures in [0, 1] of any size; each row sums to one."""
         return _probabilities(self, jnp.asarray(images))
+
+
+class Staged(Classifier):
+    """A classifier of layers that follow each other, whose last stage is averaged.
+
+    Subclasses define `stages` and `logits_from_mean`, perhaps `entry`.
+    """
+
+    def entry(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P H W C"]:
+        """What the first layer sees of preprocessed pictures."""
+        return x
+
+    def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
+        """Every stage's output, in order; nothing in the last one is negative."""
+        raise NotImplementedError
+
+    def logits_from_mean(self, mean: Float[Array, "P D"]) -> Float[Array, "P K"]:
+        """Of the last stage's pixels."""
+        return mean
+
+    def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
+        """Every stage's output, of preprocessed pictures of any size, in order, and `logits`."""
+        outputs = self.stages(PLAIN, self.entry(x))
+        mean = jnp.mean(list(outputs.values())[-1], axis=(1, 2))
+        return outputs | {"logits": self.logits_from_mean(mean)}
+
+    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
+        """Logits of preprocessed pictures; the head averages whatever their size."""
+        if self.implementation == "native" and x.dtype == jnp.float32:
+            graph, weights = nnx.split(self)
+            return _native_logits(graph, weights, x)
+        return self.activations(x)["logits"]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _native_logits(graph: Any, weights: Any, x: Array) -> Array:
+    from evojax_art.nets.native.inference import mean_of_last  # needs LLVM
+
+    net = nnx.merge(graph, weights)
+    return net.logits_from_mean(mean_of_last(net.stages, net.entry(x)))
+
+
+def _native_forward(graph: Any, weights: Any, x: Array):
+    def plain(weights: Any, x: Array) -> Array:
+        return nnx.merge(graph, weights).activations(x)["logits"]
+
+    return jax.vjp(plain, weights, x)
+
+
+def _native_backward(graph: Any, pull: Any, cotangent: Array):
+    del graph
+    return pull(cotangent)
+
+
+_native_logits.defvjp(_native_forward, _native_backward)
 
 
 @nnx.jit

@@ -117,7 +117,7 @@ class CaffeNet(Classifier):
             x = outputs[name] = jax.nn.relu(jnp.concatenate(seen, axis=-1))
             steps: dict[str, Callable[[Array], Array]] = {}
             if number in (1, 2, 5):
-                steps[f"pool{number}"] = partial(max_pool, stride=2)
+                steps[f"pool{number}"] = partial(max_pool, size=3, stride=2)
             if number in (1, 2):
                 steps[f"norm{number}"] = normalise_responses
             for step in steps if self.pools_first else reversed(steps):

@@ -8,6 +8,7 @@ Both end in calibrated logits: divided by a temperature that was fitted on photo
 """
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Staged
 from evojax_art.nets.convolution import convolve
 from evojax_art.nets.entry import NetEntry
+from evojax_art.nets.layers import Convolution, Layers
 from evojax_art.nets.vocabulary import cifar100
 
 SIZE = 32  # of CIFAR's photographs
@@ -47,10 +49,18 @@ class Normed(nnx.Module):
             rngs=rngs,
         )
         self.norm = nnx.BatchNorm(outputs, momentum=0.9, dtype=dtype, rngs=rngs)
+        self.stride = stride
 
     def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P h w D"]:
         """Padded; a stride of 2 halves the size."""
         return self.norm(self.conv(x))
+
+    def as_convolution(self) -> Convolution:
+        """See `layers`; with the normalisation in the kernel and a bias."""
+        norm: Any = self.norm
+        factor = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+        bias = norm.bias[...] - norm.mean[...] * factor
+        return Convolution(self.conv.kernel[...] * factor, bias, self.stride, "SAME")
 
 
 class Downsample(nnx.Module):
@@ -65,10 +75,11 @@ class Downsample(nnx.Module):
         self.second = Normed(outputs, outputs, dtype=dtype, rngs=rngs)
         self.skip = Normed(inputs, outputs, kernel=1, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P h w D"]:
+    def stage(self, layers: Layers, x: Any) -> Any:
         """H and W must be even."""
-        inner = self.second(jax.nn.relu(self.first(x)))
-        return jax.nn.relu(inner + self.skip(nnx.avg_pool(x, (2, 2), (2, 2))))
+        inner = layers.layer(self.first, x, "relu")
+        skipped = layers.layer(self.skip, layers.mean_pool(x, 2))
+        return layers.layer(self.second, inner, "relu", plus=skipped)
 
 
 class Bottleneck(nnx.Module):
@@ -80,13 +91,13 @@ class Bottleneck(nnx.Module):
         self.middle = Normed(half, half, dtype=dtype, rngs=rngs)
         self.widen = Normed(half, channels, kernel=1, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H W C"]:
+    def stage(self, layers: Layers, x: Any) -> Any:
         """Same shape."""
-        inner = jax.nn.relu(self.middle(jax.nn.relu(self.narrow(x))))
-        return jax.nn.relu(x + self.widen(inner))
+        inner = layers.layer(self.middle, layers.layer(self.narrow, x, "relu"), "relu")
+        return layers.layer(self.widen, inner, "relu", plus=x)
 
 
-class CifarClassifier(Classifier):
+class CifarClassifier(Staged):
     """What both networks share: classes, preprocessing, a linear head on averaged features.
 
     Subclasses define `stages`.
@@ -103,21 +114,11 @@ class CifarClassifier(Classifier):
         self.head = nnx.Linear(features, len(self.vocabulary), dtype=dtype, rngs=rngs)
         self.temperature = Temperature(jnp.ones(()))
 
-    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
-        """Every stage's output, of preprocessed pictures, in order; the last is [P, h, w, C]."""
-        raise NotImplementedError
-
-    def activations(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
-        """The stages' outputs, and `logits` [P, K], calibrated."""
-        outputs = self.stages(x)
-        last = list(outputs.values())[-1]
-        logits = self.head(jnp.mean(last, axis=(1, 2)))
+    def logits_from_mean(self, mean: Float[Array, "P D"]) -> Float[Array, "P K"]:
+        """Calibrated."""
+        logits = self.head(mean)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return outputs | {"logits": logits / self.temperature[...]}
-
-    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
-        """Calibrated logits of preprocessed pictures; the head averages whatever their size."""
-        return self.activations(x)["logits"]
+        return logits / self.temperature[...]
 
 
 class CifarResNet(CifarClassifier):
@@ -135,12 +136,16 @@ class CifarResNet(CifarClassifier):
         self.block3 = Downsample(128, 256, dtype=dtype, rngs=rngs)
         self.block4 = Bottleneck(256, dtype=dtype, rngs=rngs)
 
-    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
+    def entry(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P H W 12"]:
+        """2x2 pixels as one."""
+        return _space_to_depth(x)
+
+    def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
         """`stem` [P, 16, 16, 64], `block1`, `block2` [P, 8, 8, 128], `block3`, `block4`."""
-        outputs = {"stem": jax.nn.relu(self.stem(_space_to_depth(x)))}
+        outputs = {}
+        x = outputs["stem"] = layers.layer(self.stem, x, "relu")
         for name in ("block1", "block2", "block3", "block4"):
-            x = list(outputs.values())[-1]
-            outputs[name] = getattr(self, name)(x)
+            x = outputs[name] = getattr(self, name).stage(layers, x)
         return outputs
 
 
@@ -155,12 +160,12 @@ class CifarVgg(CifarClassifier):
             for inputs, outputs in itertools.pairwise(widths)
         )
 
-    def stages(self, x: Float[Array, "P H W 3"]) -> dict[str, Array]:
+    def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
         """`conv1` [P, 16, 16, 32] to `conv6` [P, 4, 4, 256]; 1, 2 and 4 are pooled."""
         outputs = {}
         for number, conv in enumerate(self.convs, 1):
-            x = jax.nn.relu(conv(x))
-            x = outputs[f"conv{number}"] = _max_pool(x) if number in (1, 2, 4) else x
+            x = layers.layer(conv, x, "relu")
+            x = outputs[f"conv{number}"] = layers.max_pool(x, 2, 2) if number in (1, 2, 4) else x
         return outputs
 
 
@@ -191,9 +196,3 @@ def _space_to_depth(x: Array) -> Array:
     p, h, w, c = x.shape
     x = x.reshape(p, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(p, h // 2, w // 2, 4 * c)
-
-
-def _max_pool(x: Array) -> Array:
-    """2x2 maximum; by reshape, whose gradient is elementwise where a window's is a slow scatter."""
-    p, h, w, c = x.shape
-    return x.reshape(p, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))

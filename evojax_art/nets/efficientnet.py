@@ -8,18 +8,18 @@ the Python package index: TensorFlow's, converted for PyTorch by the authors of
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Staged
 from evojax_art.nets.convolution import convolve, convolve_depthwise, from_oihw
 from evojax_art.nets.entry import Installed, NetEntry
+from evojax_art.nets.layers import Convolution, Layers
 from evojax_art.nets.vocabulary import imagenet
 
 _BATCH_NORM_EPSILON = 1e-3  # TensorFlow's, not PyTorch's 1e-5
@@ -61,6 +61,10 @@ class Depthwise(nnx.Module):
         kernel, bias = (param[...].astype(self.dtype) for param in (self.kernel, self.bias))
         return convolve_depthwise(x, kernel, self.stride) + bias
 
+    def as_convolution(self) -> Convolution:
+        """See `layers`."""
+        return Convolution(self.kernel[...], self.bias[...], self.stride, "SAME")
+
 
 class Block(nnx.Module):
     """An inverted residual: expand to many channels, convolve each by itself, project to few.
@@ -75,15 +79,16 @@ class Block(nnx.Module):
         )
         self.depthwise = Depthwise(inner, stage.size, stride, dtype=dtype, rngs=rngs)
         self.project = nnx.Linear(inner, stage.channels, dtype=dtype, rngs=rngs)
+        self.is_residual = stride == 1 and inputs == stage.channels
 
-    def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P h w D"]:
-        """Of any size."""
-        inner = x if self.expand is None else jax.nn.relu6(self.expand(x))
-        projected = self.project(jax.nn.relu6(self.depthwise(inner)))
-        return projected + x if projected.shape == x.shape else projected
+    def stage(self, layers: Layers, x: Any) -> Any:
+        """Added to x where it has its shape."""
+        inner = x if self.expand is None else layers.layer(self.expand, x, "relu6")
+        inner = layers.layer(self.depthwise, inner, "relu6")
+        return layers.layer(self.project, inner, plus=x if self.is_residual else None)
 
 
-class EfficientNetLite(Classifier):
+class EfficientNetLite(Staged):
     """EfficientNet-Lite; batch norms are folded into what they follow.
 
     Args:
@@ -130,19 +135,18 @@ class EfficientNetLite(Classifier):
         self.head = nnx.Linear(inputs, _HEAD, dtype=dtype, rngs=rngs)
         self.classifier = nnx.Linear(_HEAD, len(self.vocabulary), dtype=dtype, rngs=rngs)
 
-    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
-        """Logits of preprocessed pictures; other sizes work, the head averages."""
-        return self.activations(x)["logits"]
-
-    def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
-        """Outputs of `stem`, `block0` and so on, `head` before its mean, and `logits`."""
+    def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
+        """`stem`, `block0` and so on, `head`."""
         outputs = {}
-        x = outputs["stem"] = jax.nn.relu6(self.stem(x))
+        x = outputs["stem"] = layers.layer(self.stem, x, "relu6")
         for number, block in enumerate(self.blocks):
-            x = outputs[f"block{number}"] = block(x)
-        x = outputs["head"] = jax.nn.relu6(self.head(x))
-        outputs["logits"] = self.classifier(jnp.mean(x, axis=(1, 2)))
+            x = outputs[f"block{number}"] = block.stage(layers, x)
+        outputs["head"] = layers.layer(self.head, x, "relu6")
         return outputs
+
+    def logits_from_mean(self, mean: Float[Array, "P D"]) -> Float[Array, "P K"]:
+        """Of the head's pixels."""
+        return self.classifier(mean)
 
 
 def from_pytorch(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -91,14 +91,14 @@ class GoogLeNet(Classifier):
             return outputs[name]
 
         x = layer("conv1/7x7_s2", x)
-        x = outputs["pool1/3x3_s2"] = max_pool(x, 2)
+        x = outputs["pool1/3x3_s2"] = max_pool(x, 3, 2)
         x = outputs["pool1/norm1"] = normalise_responses(x)
         x = layer("conv2/3x3", layer("conv2/3x3_reduce", x))
         x = outputs["conv2/norm2"] = normalise_responses(x)
-        x = outputs["pool2/3x3_s2"] = max_pool(x, 2)
+        x = outputs["pool2/3x3_s2"] = max_pool(x, 3, 2)
         for block in _BLOCKS:
             place = f"inception_{block}"
-            pooled = outputs[f"{place}/pool"] = max_pool(x, 1, padding=1)
+            pooled = outputs[f"{place}/pool"] = max_pool(x, 3, 1, padding=1)
             branches = (
                 layer(f"{place}/1x1", x),
                 layer(f"{place}/3x3", layer(f"{place}/3x3_reduce", x)),
@@ -107,7 +107,7 @@ class GoogLeNet(Classifier):
             )
             x = outputs[f"{place}/output"] = jnp.concatenate(branches, axis=-1)
             if block in _POOL_AFTER:
-                x = outputs[_POOL_AFTER[block]] = max_pool(x, 2)
+                x = outputs[_POOL_AFTER[block]] = max_pool(x, 3, 2)
         x = outputs["pool5/7x7_s1"] = jnp.mean(x, axis=(1, 2))
         outputs["loss3/classifier"] = self.layers["loss3/classifier"](x)
         return outputs

@@ -3,17 +3,17 @@
 1.2 M parameters, 0.35 G multiply-adds at 224x224; torchvision's ImageNet weights give 58 % top-1.
 """
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
-from evojax_art.nets.base import Classifier
+from evojax_art.nets.base import Staged
 from evojax_art.nets.convolution import convolve, from_oihw
 from evojax_art.nets.entry import NetEntry, Published
-from evojax_art.nets.pooling import max_pool
+from evojax_art.nets.layers import Layers
 from evojax_art.nets.vocabulary import imagenet
 
 # Fire modules: (input channels, squeezed, expanded by each branch), as torchvision numbers them.
@@ -50,13 +50,14 @@ class Fire(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H W D"]:
-        """D is twice the expanded channels, those of the 1x1 branch first."""
-        x = jax.nn.relu(self.squeeze(x))
-        return jax.nn.relu(jnp.concatenate([self.expand1x1(x), self.expand3x3(x)], axis=-1))
+    def stage(self, layers: Layers, x: Any) -> Any:
+        """Twice the expanded channels, those of the 1x1 branch first."""
+        x = layers.layer(self.squeeze, x, "relu")
+        branches = (self.expand1x1, self.expand3x3)
+        return layers.concatenate([layers.layer(branch, x, "relu") for branch in branches])
 
 
-class SqueezeNet(Classifier):
+class SqueezeNet(Staged):
     """SqueezeNet 1.1 with ImageNet's 1000 classes."""
 
     def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
@@ -80,19 +81,15 @@ class SqueezeNet(Classifier):
         )
         self.head = nnx.Linear(512, len(self.vocabulary), dtype=dtype, rngs=rngs)
 
-    def logits_from_input(self, x: Float[Array, "P h w 3"]) -> Float[Array, "P K"]:
-        """Logits of preprocessed pictures; sizes other than 224 work, the head averages."""
-        return self.activations(x)["logits"]
-
-    def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
-        """Every stage's output, `features.2` to `features.12` as torchvision counts, and logits."""
+    def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
+        """`features.2` to `features.12` and `classifier.2`, as torchvision counts."""
         outputs = {}
-        x = jax.nn.relu(self.stem(x))
+        x = layers.layer(self.stem, x, "relu")
         for number in _FIRE:
             if number in _POOL_BEFORE:
-                x = outputs[f"features.{number - 1}"] = max_pool(x, 2)
-            x = outputs[f"features.{number}"] = self.fire[str(number)](x)
-        outputs["logits"] = jnp.mean(jax.nn.relu(self.head(x)), axis=(1, 2))
+                x = outputs[f"features.{number - 1}"] = layers.max_pool(x, 3, 2)
+            x = outputs[f"features.{number}"] = self.fire[str(number)].stage(layers, x)
+        outputs["classifier.2"] = layers.layer(self.head, x, "relu")
         return outputs
 
 

@@ -62,6 +62,7 @@ def load_net(
         raise InputError(f"{path}: not the weights of {name}, of tensors of other shapes") from None
     _assign(net, converted, path, name)
     net.eval()
+    net.implementation = plan.network_implementation
     return net
 
 

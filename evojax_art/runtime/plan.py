@@ -140,6 +140,11 @@ class Plan:
         return 1 << (max(1, self.denoised_pixels // (height * width)).bit_length() - 1)
 
     @property
+    def network_implementation(self) -> str:
+        """Of networks that know both: "native" where the interpreter is, else "xla"."""
+        return "native" if self.implementation == "native" else "xla"
+
+    @property
     def device(self) -> Device:
         """JAX's device.
 

@@ -279,8 +279,8 @@ class Simd:
         turns = builder.fsub(shifted, splat(_ROUND64))
         high = math.pi / 2
         low = 6.123233995736766e-17  # pi / 2 beyond a double's precision
-        rest = self._call("llvm.fma", doubles, turns, splat(-high), wide)
-        rest = self._call("llvm.fma", doubles, turns, splat(-low), rest)
+        rest = self.call("llvm.fma", doubles, turns, splat(-high), wide)
+        rest = self.call("llvm.fma", doubles, turns, splat(-low), rest)
         r = Vector(self, builder.fptrunc(rest, self.float_type))
         quarter = builder.trunc(
             builder.bitcast(shifted, ir.VectorType(_I64, self.width)), self.int_type
@@ -353,9 +353,10 @@ class Simd:
         return value
 
     def _intrinsic(self, name: str, *operands: Vector) -> Vector:
-        return Vector(self, self._call(name, self.float_type, *(t.value for t in operands)))
+        return Vector(self, self.call(name, self.float_type, *(t.value for t in operands)))
 
-    def _call(self, name: str, kind: Any, *operands: Any) -> Any:
+    def call(self, name: str, kind: Any, *operands: Any) -> Any:
+        """An intrinsic of LLVM's, whose operands and result are all of one kind, called."""
         element = getattr(kind, "element", kind)
         lanes = f"v{self.width}" if element is not kind else ""
         full = f"{name}.{lanes}{'f32' if element == _F32 else 'f64'}"

@@ -27,12 +27,15 @@ class Source:
         functions: their names.
         pointers: names of the arguments that come first, the same for all.
         counts: of those behind.
+        unrolled: whether LLVM may unroll loops. Where a loop has many pointers it then runs out of
+            registers.
     """
 
     writer: type["Writer"]
     functions: tuple[str, ...]
     pointers: tuple[str, ...]
     counts: tuple[str, ...]
+    unrolled: bool = True
 
     def assembly(self, width: int, triple: str) -> str:
         """The functions in LLVM's language, for vectors of `width` lanes."""
@@ -136,7 +139,7 @@ class Writer:
         return self.loop(_I64(0), self.arguments["tile"], self.width)
 
     @contextmanager
-    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+    def loop(self, start: Any, stop: Any, step: Any = 1) -> Iterator[Any]:
         """The body of a loop; gives its index."""
         builder = self.builder
         before = builder.block
@@ -148,6 +151,7 @@ class Writer:
         builder.cbranch(builder.icmp_signed("<", index, stop), body, after)
         builder.position_at_end(body)
         yield index
-        index.add_incoming(builder.add(index, _I64(step)), builder.block)
+        step = _I64(step) if isinstance(step, int) else step
+        index.add_incoming(builder.add(index, step), builder.block)
         builder.branch(head)
         builder.position_at_end(after)

@@ -1,0 +1,1 @@
+"""The CPU's way through a network: code that LLVM compiles, picture by picture."""
