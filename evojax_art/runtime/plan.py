@@ -20,6 +20,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
 
+from evojax_art.runtime.cores import num_cores
 from evojax_art.runtime.errors import InputError
 
 Kind = Literal["interpreter", "gradient"]
@@ -125,15 +126,16 @@ class Plan:
     def judged_group(self, count: int, size: int) -> int:
         """How many of so many pictures a network sees at a time, where not all matter.
 
-        On a CPU few, which it judges as fast as many: 2 at 224x224 pixels, 10 at 96x96, where 2
-        would take twice the time.
+        On a CPU few, which it judges as fast as many: one a core at 224x224 pixels, 10 at 96x96,
+        where 2 would take twice the time.
 
         Args:
             count: pictures.
             size: height and width at which it looks, pixels.
         """
-        few = max(2, _JUDGED_PIXELS // size**2) if self.platform == "cpu" else max(16, count // 8)
-        return min(count, few)
+        if self.platform == "cpu":
+            return min(count, max(2, num_cores(), _JUDGED_PIXELS // size**2))
+        return min(count, max(16, count // 8))
 
     def denoised_group(self, height: int, width: int) -> int:
         """How many pictures of height x width pixels to denoise at a time: a power of two."""
