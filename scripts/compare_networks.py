@@ -8,6 +8,7 @@ Logits of pictures that lie ready, in turns; medians. Size 0 is the network's ow
 import argparse
 import sys
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -30,7 +31,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="0: as a run would have it")
     parser.add_argument("--repeats", type=int, default=15)
     given = parser.parse_args()
-    files = dict(pair.split("=", 1) for pair in given.weights if "=" in pair)
+    if odd := [pair for pair in given.weights if "=" not in pair]:
+        parser.exit(2, f"--weights {odd[0]}: give NAME=FILE\n")
+    files = dict(pair.split("=", 1) for pair in given.weights)
     if current_plan().network_implementation != "native":
         parser.exit(2, "no native code here: it needs a CPU and LLVM\n")
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; ms a picture")
@@ -53,16 +56,18 @@ def compare(name: str, net: Staged, size: int, batch: int, repeats: int) -> None
     for implementation in IMPLEMENTATIONS:
         net.implementation = implementation
         graph, weights = nnx.split(net)
-        fn = jax.jit(
-            lambda weights, graph=graph: nnx.merge(graph, weights).logits_from_input(pictures)
-        )
-        calls[implementation] = lambda fn=fn, weights=weights: jax.block_until_ready(fn(weights))
+
+        @jax.jit
+        def see(weights, pictures, graph=graph):
+            return nnx.merge(graph, weights).logits_from_input(pictures)
+
+        calls[implementation] = partial(see, weights, pictures)
         logits[implementation] = np.asarray(calls[implementation]())
     seconds: dict[str, list[float]] = {implementation: [] for implementation in IMPLEMENTATIONS}
     for _ in range(repeats):
         for implementation, call in calls.items():
             began = time.perf_counter()
-            call()
+            jax.block_until_ready(call())
             seconds[implementation].append(time.perf_counter() - began)
     native, xla = (1e3 * np.median(seconds[one]) / count for one in IMPLEMENTATIONS)
     apart = np.abs(logits["native"] - logits["xla"]).max()

@@ -164,5 +164,11 @@ def test_what_native_code_cannot_do_is_refused():
         recorder.layer(few, Tensor(5, 5, 8))
     halves = [Tensor(5, 5, 16), Tensor(5, 5, 16)]
     recorder.concatenate(halves)
-    with pytest.raises(ValueError, match="joined channels"):
+    with pytest.raises(ValueError, match="cannot be joined"):
+        recorder.concatenate(halves)
+    with pytest.raises(ValueError, match="does not fit"):
+        recorder.max_pool(Tensor(2, 5, 16), 5, 1)
+    with pytest.raises(ValueError, match="cannot be added"):
+        recorder.layer(nnx.Linear(16, 16, rngs=rngs), Tensor(5, 5, 16), plus=Tensor(5, 4, 16))
+    with pytest.raises(ValueError, match="cannot read"):
         recorder.layer(nnx.Linear(16, 16, rngs=rngs), halves[0])

@@ -17,6 +17,7 @@ from torch_pickles import call, dictionary, named, plain, stream
 
 from evojax_art.nets.cifar import CifarClassifier
 from evojax_art.nets.entry import NetEntry
+from evojax_art.nets.layers import Convolution
 from evojax_art.nets.registry import REGISTRY
 from evojax_art.nets.vocabulary import cifar100
 from evojax_art.nets.weights import load_net
@@ -35,15 +36,23 @@ from evojax_art.runtime.errors import InputError
 CALM = AugmentationConfig(cutout_share=0, colour_share=0, blur_share=0, noise_share=0)
 
 
+class Norm(nnx.BatchNorm):
+    """A layer of a normalisation alone."""
+
+    def as_convolution(self):
+        factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
+        return Convolution(jnp.diag(factor)[None, None], self.bias[...] - self.mean[...] * factor)
+
+
 class SmallNet(CifarClassifier):
     """A linear network with a normalisation, so that statistics are trained too."""
 
     def __init__(self, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(3, dtype=dtype, rngs=rngs)
-        self.norm = nnx.BatchNorm(3, momentum=0.9, rngs=rngs)
+        self.norm = Norm(3, momentum=0.9, rngs=rngs)
 
-    def stages(self, x):
-        return {"norm": self.norm(x)}
+    def stages(self, layers, x):
+        return {"norm": layers.layer(self.norm, x)}
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +302,16 @@ def test_blur_keeps_a_flat_picture():
 
 
 # Training
+
+
+def test_statistics_of_a_loaded_network_are_trained():
+    net = load_net("cifar100_judge")
+    before = jax.tree.map(jnp.copy, nnx.state(net, nnx.BatchStat))
+    net.train()
+    net.logits(jax.random.uniform(jax.random.key(0), (4, 32, 32, 3)))
+    after = nnx.state(net, nnx.BatchStat)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)
+    assert all(jax.tree.leaves(moved))
 
 
 def test_training_learns_and_its_report_is_true(archive, tmp_path):

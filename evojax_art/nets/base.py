@@ -29,6 +29,7 @@ class Network(nnx.Module):
         std: of each channel, divided by.
         dtype: of the arithmetic; weights stay float32.
         multiple: pictures that are not resized must have sides that are multiples of this.
+        least: height and width of the smallest pictures of which anything is left at the end.
         implementation: "native" or "xla", of those that know both (`Staged`).
     """
 
@@ -38,6 +39,7 @@ class Network(nnx.Module):
     std: tuple[float, float, float]
     dtype: DTypeLike
     multiple: int = 1
+    least: int = 1
 
     def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
         """Every stage's output, of preprocessed pictures of any size that it can take, in order."""
@@ -125,8 +127,13 @@ class Staged(Classifier):
         return x
 
     def stages(self, layers: Layers, x: Any) -> dict[str, Any]:
-        """Every stage's output, in order; nothing in the last one is negative."""
+        """Every stage's output, in order."""
         raise NotImplementedError
+
+    def train(self, **attributes: Any) -> None:
+        """As Flax has it; native code knows no statistics of a batch."""
+        self.implementation = "xla"
+        super().train(**attributes)
 
     def logits_from_mean(self, mean: Float[Array, "P D"]) -> Float[Array, "P K"]:
         """Of the last stage's pixels."""

@@ -89,7 +89,9 @@ def convolution_of(module: Any) -> Convolution:
         return Convolution(kernel[None, None], bias)
     stride, padding = module.strides, module.padding
     if not isinstance(stride, int):
-        stride = stride[0]
+        stride, *others = stride
+        if any(other != stride for other in others):
+            raise ValueError("strides must be the same along both axes")
     if isinstance(padding, int):
         padding = [(padding, padding)] * 2
     return Convolution(kernel, bias, stride, padding)

@@ -1,4 +1,4 @@
-"""Pooling and normalisation as Caffe has them, for the networks that came from there."""
+"""Pooling; and normalisation as Caffe has it, for the networks that came from there."""
 
 import functools
 import itertools

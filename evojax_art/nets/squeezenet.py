@@ -60,6 +60,8 @@ class Fire(nnx.Module):
 class SqueezeNet(Staged):
     """SqueezeNet 1.1 with ImageNet's 1000 classes."""
 
+    least = 17
+
     def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.vocabulary = imagenet()
         self.size = 224

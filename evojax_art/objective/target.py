@@ -264,7 +264,7 @@ def load_judges(
     }
     sizes = config.judged_size * (len(nets) if len(config.judged_size) == 1 else 1)
     for (name, net), size in zip(nets.items(), sizes, strict=True):
-        if size and (isinstance(net, Clip) or size % net.multiple):
+        if size and (isinstance(net, Clip) or size % net.multiple or size < net.least):
             raise InputError(f"judged_size {size}: {name} cannot look at that size")
         net.size = size or net.size
     return nets

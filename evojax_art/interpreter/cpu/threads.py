@@ -72,6 +72,6 @@ def bounds(count: int, parts: int) -> list[int]:
 def scratch(size: int) -> int:
     """Address of a register file of so many floats, kept by each thread."""
     held = getattr(_local, "registers", None)
-    if held is None or held.size < size:
+    if held is None or held.size < size + 16:
         held = _local.registers = np.empty(size + 16, np.float32)
     return -(-held.ctypes.data // 64) * 64  # so that no vector straddles two lines of cache

@@ -39,7 +39,7 @@ class Source:
 
     def assembly(self, width: int, triple: str) -> str:
         """The functions in LLVM's language, for vectors of `width` lanes."""
-        module = ir.Module("interpreter")
+        module = ir.Module("native")
         module.triple = triple
         kinds = [_POINTER] * len(self.pointers) + [_I64] * len(self.counts)
         for name in self.functions:

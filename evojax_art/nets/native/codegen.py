@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from evojax_art.interpreter.cpu.simd import Vector
 from evojax_art.interpreter.cpu.writer import Source, Writer
-from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, VIEW, VIEWS
+from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, MARGINS, VIEW, VIEWS
 
 POINTERS = ("steps", "bases", "offsets", "panel")
 COUNTS = ("num_steps", "first", "last", "group")
@@ -170,7 +170,7 @@ class _Network(Writer):
         kind = self.simd.float_type
         products = [(value, vector.value) for value in values for vector in vectors]
         return [
-            self.simd.call("llvm.fma", kind, *product, total)
+            self.simd.call("llvm.fmuladd", kind, *product, total)
             for product, total in zip(products, sums, strict=True)
         ]
 
@@ -295,9 +295,7 @@ class _Network(Writer):
     def _clear(self, target: _View, count: Any) -> None:
         """Zeros around the pixels of each picture."""
         builder, step = self.builder, self.step
-        above, left, below, right = (
-            step[name] for name in ("height", "breadth", "stride", "inputs")
-        )
+        above, below, left, right = (step[name] for name in MARGINS)
         rows = builder.add(builder.add(above, step["rows"]), below)
         inside = builder.add(above, step["rows"])
         first = builder.add(left, step["columns"])

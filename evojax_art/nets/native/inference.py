@@ -18,6 +18,7 @@ from evojax_art.nets.native.plan import INPUT, Recorder, Tensor, plan_steps
 from evojax_art.runtime.cores import num_cores
 
 _TARGET = "evojax_art_infer"
+_TASKS_PER_THREAD = 4
 
 
 def mean_of_last(
@@ -38,7 +39,8 @@ def mean_of_last(
     recorder.sum(last)
     above, below, left, right = given.pads
     x = jnp.pad(x, [(0, 0), (above, below), (left, right), (0, 0)])
-    counts = plan_steps(recorder.steps, -(-x.shape[0] // num_cores()))._asdict()
+    tasks = _TASKS_PER_THREAD * num_cores()
+    counts = plan_steps(recorder.steps, -(-x.shape[0] // tasks))._asdict()
     steps = counts.pop("steps")
     register(_TARGET, run)
     code_of(codegen.SOURCE, _lanes())  # starts compiling it while XLA compiles the rest
@@ -81,7 +83,9 @@ def run(
         places = (steps.ctypes.data, bases.ctypes.data, offsets, panel)
         code(*places, len(steps), *span, attributes["group"])
 
-    run_all(task, pairwise(bounds(len(pictures), num_threads or num_cores())))
+    # Some for each thread, for cores that are shared are not of one speed.
+    count = _TASKS_PER_THREAD * (num_threads or num_cores())
+    run_all(task, pairwise(bounds(len(pictures), count)))
 
 
 @once

@@ -1,8 +1,8 @@
 """A network's layers as a table of steps over one piece of memory.
 
-`record` lets a network name its layers and notes them; `plan_steps` then says where every tensor
-lies: with the zeros around it that windows reach, in its place among the channels where several
-are joined, and in memory that others no longer need.
+A `Recorder` lets a network name its layers and notes them; `plan_steps` then says where every
+tensor lies: with the zeros around it that windows reach, in its place among the channels where
+several are joined, and in memory that others no longer need.
 """
 
 import math
@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array
 
 from evojax_art.nets.layers import Activation, convolution_of
-from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, VIEW, VIEWS
+from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, MARGINS, VIEW, VIEWS
 
 ARENA, INPUT, OUTPUT = range(3)  # numbers of pointers; parameters are behind
 _LINE = 16  # floats of a line of cache, where tensors begin
 WIDEST = 16  # floats of the widest vector there is
-_FEW = 48
+_FEW = 48  # pixels for which it pays to pack a kernel
 
 
 @dataclass(eq=False)
@@ -51,6 +51,11 @@ class Tensor:
     def home(self) -> "Tensor":
         """The tensor that has memory of its own."""
         return self.whole.home if self.whole else self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Its size."""
+        return self.rows, self.columns, self.channels
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -107,14 +112,17 @@ class Recorder:
         self, module: Any, x: Tensor, activation: Activation = "none", plus: Tensor | None = None
     ) -> Tensor:
         """See `Layers`."""
-        if x.whole:
-            raise ValueError("a part of joined channels cannot be read by itself")
         kernel, bias, stride, padding = convolution_of(module)
         kind = "convolve" if kernel.ndim == 4 else "convolve_depthwise"
+        inputs = kernel.shape[2]
+        if x.whole or inputs != x.channels:
+            raise ValueError(f"a layer of {inputs} channels cannot read {x}")
         height, width = kernel.shape[:2]
         pads = _pads(x, (height, width), stride, padding)
         target = _windows(x, (height, width), stride, pads, kernel.shape[-1])
         _check_channels(kind, target)
+        if plus and (plus.home.base != ARENA or plus.shape != target.shape):
+            raise ValueError(f"{plus} cannot be added to {target}")
         self.steps.append(
             Step(
                 kind,
@@ -133,10 +141,18 @@ class Recorder:
 
     def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
         """See `Layers`; the parts are made where they belong."""
-        rows, columns = tensors[0].rows, tensors[0].columns
+        rows, columns, _ = tensors[0].shape
         whole = Tensor(rows, columns, sum(part.channels for part in tensors))
         first = 0
+        read = [tensor for step in self.steps for tensor in (step.source, step.plus)]
         for part in tensors:
+            if (
+                part.whole
+                or part.base != ARENA
+                or part in read
+                or part.shape[:2] != (rows, columns)
+            ):
+                raise ValueError(f"{part} cannot be joined with others")
             part.whole, part.first = whole, first
             first += part.channels
         return whole
@@ -187,6 +203,8 @@ def _windows(x: Tensor, window: tuple[int, int], stride: int, pads: Any, channel
         (length + sum(pad) - size) // stride + 1
         for length, pad, size in zip((x.rows, x.columns), pads, window, strict=True)
     )
+    if min(rows, columns) < 1:
+        raise ValueError(f"a window of {window[0]}x{window[1]} does not fit into {x}")
     return Tensor(rows, columns, channels)
 
 
@@ -197,7 +215,7 @@ class Table(NamedTuple):
         steps: int64 [steps, fields].
         arena: floats of the memory that a group needs.
         zeros: of these the first, which stay zero.
-        panel: floats of the packed kernel, and of its bias, for a vector's width of one lane.
+        panel: rows of the largest packed kernel, and one for its bias.
         group: pictures that go through the steps together.
     """
 
@@ -224,9 +242,9 @@ def plan_steps(steps: Sequence[Step], pictures: int) -> Table:
     for step in steps:
         home = step.target.home
         if id(home) not in cleared and any(home.pads):
-            rows.append(_row(Step("clear", step.source, home), group))
+            rows.append(_row(Step("clear", step.source, home)))
         cleared.add(id(home))
-        rows.append(_row(step, group))
+        rows.append(_row(step))
     taps = max(math.prod(step.window) * step.source.channels for step in convolutions)
     return Table(np.array(rows, np.int64), arena, zeros, taps + 1, group)
 
@@ -261,7 +279,7 @@ def _place(steps: Sequence[Step], group: int) -> tuple[int, int]:
     return end + 4 * _LINE, zeros  # vectors may be read beyond the last
 
 
-def _row(step: Step, group: int) -> list[int]:
+def _row(step: Step) -> list[int]:
     """The fields of `FIELDS`."""
     is_clear = step.kind == "clear"
     views = dict(zip(VIEWS, (step.source, step.target, step.plus), strict=True))
@@ -295,9 +313,7 @@ def _row(step: Step, group: int) -> list[int]:
         "bias": step.bias,
         "activation": ACTIVATIONS.index(step.activation),
     }
-    if is_clear:
-        above, below, left, right = target.pads
-        values |= {"height": above, "breadth": left, "stride": below, "inputs": right}
+    values |= dict(zip(MARGINS, target.home.pads, strict=True))
     return [values[name] for name in FIELDS]
 
 
