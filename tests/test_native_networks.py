@@ -22,6 +22,13 @@ pytestmark = pytest.mark.skipif(
     reason="no native code here",
 )
 
+
+@pytest.fixture(autouse=True)
+def on_cpu():
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 NETWORKS = {
     "squeezenet": (lambda: SqueezeNet(rngs=nnx.Rngs(0)), 63),
     "efficientnet": (lambda: EfficientNetLite(size=75, rngs=nnx.Rngs(0)), 75),
@@ -155,6 +162,13 @@ def test_nan_stays_in_its_picture(every):
     assert np.isnan(seen[3]).all()
     others = np.arange(7) != 3
     np.testing.assert_array_equal(seen[others], clean[others])
+
+
+def test_the_least_size_is_the_smallest_that_leaves_something():
+    net = SqueezeNet(rngs=nnx.Rngs(0))
+    net.stages(Recorder(), Tensor(net.least, net.least, 3, base=INPUT))
+    with pytest.raises(ValueError, match="does not fit"):
+        net.stages(Recorder(), Tensor(net.least - 1, net.least - 1, 3, base=INPUT))
 
 
 def test_what_native_code_cannot_do_is_refused():

@@ -33,13 +33,13 @@ class Network(nnx.Module):
         implementation: "native" or "xla", of those that know both (`Staged`).
     """
 
-    implementation: str = "xla"
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dtype: DTypeLike
     multiple: int = 1
     least: int = 1
+    implementation: str = "xla"
 
     def activations(self, x: Float[Array, "P h w 3"]) -> dict[str, Array]:
         """Every stage's output, of preprocessed pictures of any size that it can take, in order."""

@@ -23,7 +23,7 @@ COUNTS = ("num_steps", "first", "last", "group")
 _BAND = 2048  # pixels whose places are looked up at a time
 OFFSETS = 2 * len(VIEWS) * _BAND  # floats' room for that
 _PIXELS, _VECTORS = 6, 2  # of a tile: with two vectors of weights, registers that every CPU has
-_I1, _I32, _I64, _F32 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I64, _F32 = ir.IntType(64), ir.FloatType()
 _POINTER = ir.PointerType()
 
 

@@ -20,7 +20,7 @@ from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, MARGINS, V
 
 ARENA, INPUT, OUTPUT = range(3)  # numbers of pointers; parameters are behind
 _LINE = 16  # floats of a line of cache, where tensors begin
-WIDEST = 16  # floats of the widest vector there is
+_WIDEST = 16  # floats of the widest vector there is
 _FEW = 48  # pixels for which it pays to pack a kernel
 
 
@@ -184,8 +184,8 @@ class Recorder:
 
 def _check_channels(kind: str, target: Tensor) -> None:
     """Those that are treated by themselves must fill a vector, whose last may lie over another."""
-    if kind != "convolve" and target.channels < WIDEST:
-        raise ValueError(f"{kind} needs {WIDEST} channels or more, got {target.channels}")
+    if kind != "convolve" and target.channels < _WIDEST:
+        raise ValueError(f"{kind} needs {_WIDEST} channels or more, got {target.channels}")
 
 
 def _pads(x: Tensor, window: tuple[int, int], stride: int, padding: Any) -> Any:
