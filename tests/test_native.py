@@ -25,8 +25,9 @@ if jax.default_backend() != "cpu":
 
 from llvmlite import binding, ir
 
-from evojax_art.interpreter.cpu import codegen, compiler, ffi, native, threads
-from evojax_art.interpreter.cpu.simd import Simd, Vector
+from evojax_art.interpreter.cpu import codegen, native
+from evojax_art.native import compiler, ffi, threads
+from evojax_art.native.simd import Simd, Vector
 
 WIDTH = 8
 FUNCTIONS = ("exp", "exp2", "log", "log2", "sin", "floor", "sqrt")
@@ -306,7 +307,8 @@ FIRST_USE = """
 import threading
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from evojax_art.interpreter.cpu import compiler, ffi, native, threads
+from evojax_art.interpreter.cpu import native
+from evojax_art.native import compiler, ffi, threads
 import evojax_art as ea
 
 registered, compiled = [], []
@@ -358,7 +360,7 @@ def test_versions_of_xlas_interface(reported, said):
     assert bool(ffi.mismatch(reported)) == bool(said)
 
 
-UNKNOWN_VERSION = "from evojax_art.interpreter.cpu import ffi; ffi._VERSION = (0, 99)"
+UNKNOWN_VERSION = "from evojax_art.native import ffi; ffi._VERSION = (0, 99)"
 NO_LLVM = "import sys; sys.modules['llvmlite'] = None"
 
 

@@ -63,7 +63,7 @@ def _no_native_code() -> str:
     try:
         import llvmlite.binding  # noqa: F401
 
-        from evojax_art.interpreter.cpu import ffi
+        from evojax_art.native import ffi
 
         reason = ffi.obstacle()
     except (ImportError, OSError) as error:  # OSError: its library is there but does not load

@@ -18,12 +18,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu.simd import Vector
-from evojax_art.interpreter.cpu.writer import Source, Writer
+from evojax_art.interpreter.cpu.writer import TapeWriter
 from evojax_art.interpreter.instruction import value_of
 from evojax_art.language.ops import CONSTANT, INSTRUCTIONS, KEPT, Keep, keep, num_kept
 from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.tape import LEAVES, NUM_LEAVES, Tape
+from evojax_art.native.simd import Vector
+from evojax_art.native.source import Source
 
 FUNCTIONS = ("interpret", "fold")
 POINTERS = (*Tape._fields, *Coordinates._fields, "images", "output", "registers")
@@ -32,7 +33,7 @@ COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "samples", "kind", "per_pix
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
-class _Interpreter(Writer):
+class _Interpreter(TapeWriter):
     """Writes the interpreter's code."""
 
     def interpret(self) -> None:

@@ -21,13 +21,13 @@ from jaxtyping import Array, Float
 
 from evojax_art.interpreter.cpu import codegen
 from evojax_art.interpreter.cpu import photographs as pictures
-from evojax_art.interpreter.cpu.compiler import Functions, code_of
-from evojax_art.interpreter.cpu.ffi import register
-from evojax_art.interpreter.cpu.threads import bounds, run_all, scratch
 from evojax_art.language.ops import KEPT, Keep, num_kept
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.quaternions import Coordinates
 from evojax_art.lowering.tape import LANES, NUM_LEAVES, Tape
+from evojax_art.native.compiler import Functions, code_of
+from evojax_art.native.ffi import register
+from evojax_art.native.threads import bounds, run_all, scratch
 from evojax_art.runtime.cores import num_cores
 from evojax_art.runtime.plan import Plan
 

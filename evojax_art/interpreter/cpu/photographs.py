@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Int
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu.simd import Simd, Vector, Whole
 from evojax_art.interpreter.reverse.pullback import pullback
 from evojax_art.language.ops import NUM_IMAGES, Op
 from evojax_art.language.photographs import Pyramid, sample, spacing
 from evojax_art.language.quaternions import Coordinates, Quaternion
+from evojax_art.native.simd import Simd, Vector, Whole
 
 _FIELDS = (*Pyramid._fields, "last")  # of the table, 8 bytes each
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()

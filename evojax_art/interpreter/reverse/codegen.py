@@ -19,12 +19,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu.simd import Vector
-from evojax_art.interpreter.cpu.writer import Source, Writer
+from evojax_art.interpreter.cpu.writer import TapeWriter
 from evojax_art.interpreter.instruction import EXECUTED, Operands, value_of
 from evojax_art.interpreter.reverse.pullback import LARGEST_COTANGENT, pullback
 from evojax_art.language.ops import CONSTANT, FRAMING, Op
 from evojax_art.language.quaternions import Coordinates, Quaternion
+from evojax_art.native.simd import Vector
+from evojax_art.native.source import Source
 
 FUNCTIONS = ("value", "pullback")
 NODES = ("opcode", "first", "second", "constant", "length")
@@ -34,7 +35,7 @@ COUNTS = (*_RANGES, "num_tiles", "capacity", "tile", "per_pixel")
 _I64 = ir.IntType(64)
 
 
-class _Reverse(Writer):
+class _Reverse(TapeWriter):
     """Writes the functions."""
 
     def value(self) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from evojax_art.interpreter.cpu import photographs as pictures
-from evojax_art.interpreter.cpu.compiler import code_of
-from evojax_art.interpreter.cpu.ffi import register
-from evojax_art.interpreter.cpu.threads import bounds, run_all, scratch
 from evojax_art.interpreter.reverse import codegen as codegen_reverse
 from evojax_art.language.photographs import Pyramid
 from evojax_art.language.program import Program
 from evojax_art.language.quaternions import Coordinates
+from evojax_art.native.compiler import code_of
+from evojax_art.native.ffi import register
+from evojax_art.native.threads import bounds, run_all, scratch
 from evojax_art.runtime.plan import Plan
 
 _TARGETS = {name: f"evojax_art_{name}" for name in codegen_reverse.FUNCTIONS}

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu.simd import Vector
-from evojax_art.interpreter.cpu.writer import Source, Writer
+from evojax_art.native.simd import Vector
+from evojax_art.native.source import Source, Writer
 from evojax_art.nets.native.fields import ACTIVATIONS, FIELDS, KINDS, MARGINS, VIEW, VIEWS
 
 POINTERS = ("steps", "bases", "offsets", "panel")
@@ -187,13 +187,13 @@ class _Network(Writer):
                     for v in range(_VECTORS):
                         lane = _I64(v * self.width)
                         value = self.load(matrix, builder.add(from_, lane)).value
-                        self._store(value, panel, builder.add(to, lane))
+                        self.store(value, panel, builder.add(to, lane))
                 with part:
                     for v in range(_VECTORS):
-                        self._store(zero, panel, builder.add(to, _I64(v * self.width)))
+                        self.store(zero, panel, builder.add(to, _I64(v * self.width)))
                     with self.loop(_I64(0), left) as lane:
                         value = self._scalar(matrix, builder.add(from_, lane))
-                        self._store(value, panel, builder.add(to, lane))
+                        self.store(value, panel, builder.add(to, lane))
 
     def _finish(self, sums: list[Any], targets: list[Any], plus: list[Any], left: Any) -> None:
         """Adds what is besides, applies the activation, and writes as many lanes as there are."""
@@ -206,14 +206,14 @@ class _Network(Writer):
         with builder.if_else(is_whole) as (whole, part):
             with whole:
                 for value, target in zip(values, targets, strict=True):
-                    self._store(value, target, _I64(0))
+                    self.store(value, target, _I64(0))
             with part:
                 with builder.goto_entry_block():
                     room = builder.alloca(kind)
                 for value, target in zip(values, targets, strict=True):
                     builder.store(value, room)
                     with self.loop(_I64(0), left) as lane:
-                        self._store(self._scalar(room, lane), target, lane)
+                        self.store(self._scalar(room, lane), target, lane)
 
     def _activated(self, value: Any) -> Any:
         """NaN stays NaN."""
@@ -271,7 +271,7 @@ class _Network(Writer):
                     elif is_weighted:
                         added = self.load(place, channel).value
                         value = self._activated(builder.fadd(value, added))
-                    self._store(value, target, channel)
+                    self.store(value, target, channel)
 
     def _sum(self, source: _View, target: _View, count: Any) -> None:
         """Of all pixels of each picture."""
@@ -287,10 +287,10 @@ class _Network(Writer):
                 pixel = self.address(start, at)
                 with self.loop(_I64(0), whole, width) as channel:
                     total = self.load(sums, channel) + self.load(pixel, channel)
-                    self._store(total.value, sums, channel)
+                    self.store(total.value, sums, channel)
                 with self.loop(whole, channels) as channel:
                     parts = (self._scalar(place, channel) for place in (sums, pixel))
-                    self._store(builder.fadd(*parts), sums, channel)
+                    self.store(builder.fadd(*parts), sums, channel)
 
     def _clear(self, target: _View, count: Any) -> None:
         """Zeros around the pixels of each picture."""
@@ -315,7 +315,7 @@ class _Network(Writer):
 
     def _zero(self, place: Any, count: Any) -> None:
         with self.loop(_I64(0), count) as index:
-            self._store(_F32(0), place, index)
+            self.store(_F32(0), place, index)
 
     @contextmanager
     def _tiles(self, pixels: Any):
@@ -377,9 +377,6 @@ class _Network(Writer):
 
     def _spread(self, pointer: Any, place: Any) -> Any:
         return self.simd.spread(self._scalar(pointer, place)).value
-
-    def _store(self, value: Any, pointer: Any, place: Any) -> None:
-        self.builder.store(value, self.address(pointer, place), align=4)
 
 
 SOURCE = Source(_Network, ("infer",), POINTERS, COUNTS, unrolled=False)

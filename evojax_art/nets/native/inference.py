@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from evojax_art.interpreter.cpu.compiler import code_of, width
-from evojax_art.interpreter.cpu.ffi import register
-from evojax_art.interpreter.cpu.threads import bounds, once, run_all, scratch
+from evojax_art.native.compiler import code_of, width
+from evojax_art.native.ffi import register
+from evojax_art.native.threads import bounds, once, run_all, scratch
 from evojax_art.nets.native import codegen
 from evojax_art.nets.native.plan import INPUT, Recorder, Tensor, plan_steps
 from evojax_art.runtime.cores import num_cores

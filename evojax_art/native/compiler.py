@@ -7,8 +7,8 @@ from typing import Any
 
 from llvmlite import binding
 
-from evojax_art.interpreter.cpu.threads import once, pool
-from evojax_art.interpreter.cpu.writer import Source
+from evojax_art.native.source import Source
+from evojax_art.native.threads import once, pool
 
 Functions = dict[str, Callable[..., None]]
 _engines: list[Any] = []  # they own the code

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from evojax_art.interpreter.cpu.sine import sine_of_large
+from evojax_art.native.sine import sine_of_large
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
