@@ -8,11 +8,13 @@ from evojax_art.interpreter.reference import evaluate
 from evojax_art.language.formula import parse
 from evojax_art.language.program import decode, encode, is_valid, take
 from evojax_art.language.quaternions import Coordinates
-from evojax_art.search.affine import move, recolour
+from evojax_art.search.affine import move, overlay, recolour
 from evojax_art.search.splicing import draw, parent, splice
 from evojax_art.search.variation import GrowthConfig, VariationConfig, vary
 
 HOST = "( over ( isin ( * x_iy k ) ) ( exp ( + y_k ( q 0.5 -1 0.25 2 ) ) ) )"
+RECOLOURED = "( + ( q 0.1 0.2 -0.3 0.1 ) ( * ( q 0.9 0.3 0.1 -0.2 ) {} ) )"
+MOVED = "( at ( + ( q 0.1 0.2 0 0 ) ( * ( q 0.9 0.3 0 0 ) x_iy ) ) {} )"
 COUNT = 200
 WAYS = {"move": move, "recolour": recolour}
 
@@ -69,22 +71,57 @@ def drawn(text: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("way", "around"),
     [
-        ("recolour", "( + ( q 0.1 0.2 -0.3 0.1 ) ( * ( q 0.9 0.3 0.1 -0.2 ) {} ) )"),
-        ("move", "( at ( + ( q 0.1 0.2 0 0 ) ( * ( q 0.9 0.3 0 0 ) x_iy ) ) {} )"),
+        ("recolour", RECOLOURED),
+        ("recolour", RECOLOURED.format(MOVED)),
+        ("recolour", MOVED.format(RECOLOURED)),
+        ("move", MOVED),
+        ("move", MOVED.format(RECOLOURED)),
+        ("move", RECOLOURED.format(MOVED)),
     ],
 )
-def test_a_map_that_is_there_is_changed(way, around):
+def test_a_map_that_is_there_is_changed_wherever_it_lies(way, around):
     inside = "( isin x_iy )"
     outer = around.format(inside)
     once, twice = (decode(mapped(way, text)[0]) for text in (inside, outer))
-    compared = 0
-    for step, child in zip(once, twice, strict=True):  # of the same numbers
-        if len(parse(child)) == len(parse(outer)) and step.count("isin") == 1:
-            nested = step.replace(inside, outer)
-            if len(parse(nested)) == len(parse(outer)) + (6 if way == "move" else 4):
-                assert np.allclose(drawn(child), drawn(nested), atol=1e-4)
-                compared += 1
-    assert compared > COUNT / 3
+    whole = draw(jax.random.key(0), COUNT, 64).single[:, 8] < 0.5
+    for index in np.flatnonzero(whole):  # both are made of the same numbers
+        assert len(parse(twice[index])) == len(parse(outer))
+        assert np.allclose(
+            drawn(twice[index]), drawn(once[index].replace(inside, outer)), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("source", ["donor", "fresh"])
+def test_an_overlay_adds_a_little_of_something_else(source):
+    donor, fresh = (take(encode([text], 64), 0) for text in ("( conj golden )", "( exp y_k )"))
+
+    def child(draws, host):
+        edit, fits = overlay(draws, parent(host), parent(donor), fresh, 1e-4)
+        return splice(edit, host, donor, fresh), fits
+
+    children, fits = made(child, HOST)
+    texts = [text for text in decode(children) if ("golden" in text) == (source == "donor")]
+    assert bool(fits.all())
+    assert bool(jax.vmap(is_valid)(children).all())
+    assert 0.35 < len(texts) / COUNT < 0.65
+    whole = [text for text in texts if text.startswith(f"( + {HOST} ( * ( q ")]
+    assert 0.4 < len(whole) / len(texts) < 0.7
+    far = [np.median(np.abs(drawn(text) - drawn(HOST))) for text in whole]
+    assert 0 < np.median(far) < 0.05
+
+
+def test_overlays_lie_inside_the_maps_around_the_whole():
+    host = RECOLOURED.format(MOVED.format("std"))
+
+    def child(draws, host):
+        edit, _ = overlay(draws, parent(host), parent(host), host, 0.01)
+        return splice(edit, host, host, host)
+
+    texts = decode(made(child, host, capacity=64))
+    inside = [text for text in texts if text.count("( + std ( * ( q ") == 1]
+    assert len(inside) > COUNT / 2
+    _, fits = made(lambda draws, host: overlay(draws, parent(host), parent(host), host), HOST, 12)
+    assert not bool(fits.any())
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -434,7 +434,7 @@ def test_vary_chooses_by_weight():
     assert list(ALIKE)[int(last)] == "move"
 
 
-@pytest.mark.parametrize("way", [way for way in ALIKE if way not in ("regrow", "fresh")])
+@pytest.mark.parametrize("way", [way for way in ALIKE if way not in ("regrow", "fresh", "overlay")])
 def test_vary_makes_children_in_the_chosen_way(way):
     functions = {"point": "mutate_point", "subst": "breed_subst", "constant": "perturb_constant"}
     function = getattr(variation, functions.get(way, way))

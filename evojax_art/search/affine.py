@@ -1,18 +1,23 @@
-"""Mutations that keep a picture and move it: shifted, turned, stretched; or in other colours.
+"""Mutations that keep a picture: shifted, turned, stretched; in other colours; under a faint other.
 
-Both put an affine map near the identity around a subtree, the whole formula in half of the cases.
-Such a child looks like its host and yet is another picture, which few other mutations achieve.
-Where there is such a map already it is changed, so that formulas do not grow with every step.
+They are put around a subtree, the whole formula in half of the cases: an affine map near the
+identity, or a sum with a little of something else. Such a child looks like its host and yet is
+another picture, which few other mutations achieve. Where there is such a map already it is changed,
+so that formulas do not grow with every step.
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from evojax_art.language.ops import AT, BY_NAME, CONSTANT
+from evojax_art.language.program import Program
 from evojax_art.language.quaternions import Quaternion, multiply
 from evojax_art.search.splicing import (
+    DONOR,
+    FRESH,
     HOST,
     LARGEST_CONSTANT,
     Draws,
@@ -27,6 +32,7 @@ from evojax_art.search.splicing import (
 _PLUS, _TIMES, _PLANE = (BY_NAME[name].opcode for name in ("+", "*", "x_iy"))
 _FRAME = (CONSTANT, CONSTANT, _PLANE, _TIMES, _PLUS)  # postfix: ( + b ( * a x_iy ) )
 LEAST_STEP, LARGEST_STEP = 0.03, 0.6  # the least is what is usual
+LARGEST_OVERLAY = 12  # nodes
 
 
 def recolour(
@@ -37,20 +43,11 @@ def recolour(
     Returns:
         The edit; whether its child fits.
     """
-    start, end = _whole_or_part(draws, host)
-    starts, opcode = host.starts, host.program.opcode
-    is_within = (
-        (opcode[end - 1] == _PLUS)  # so that there are three nodes
-        & (opcode[end - 2] == _TIMES)
-        & (opcode[start] == CONSTANT)
-        & (starts[end - 2] == start + 1)
-        & (opcode[start + 1] == CONSTANT)
-        & (starts[end - 3] == start + 2)
-    )
+    start, end = _beneath(_is_moved, host, _whole_or_part(draws, host))
     shift, factor = _near_identity(draws, least_step, (1, 1, 1, 1))
     before = host.program.constant[start], host.program.constant[start + 1]
     composed = shift + _product(factor, before[0]), _product(factor, before[1])
-    own = CONSTANT, CONSTANT, _TIMES, _PLUS
+    own, is_within = (CONSTANT, CONSTANT, _TIMES, _PLUS), _is_recoloured(host, start, end)
     return _mapped(host, (start, end), own, 2, is_within, composed, (shift, factor))
 
 
@@ -62,18 +59,57 @@ def move(
     Returns:
         The edit; whether its child fits.
     """
-    start, end = _whole_or_part(draws, host)
-    here = start + jnp.arange(len(_FRAME))
-    is_within = (
-        (host.program.opcode[end - 1] == AT)
-        & jnp.all(host.program.opcode[here] == jnp.asarray(_FRAME))
-        & (host.starts[end - 2] == start + len(_FRAME))
-    )
+    start, end = _beneath(_is_recoloured, host, _whole_or_part(draws, host))
     shift, factor = _near_identity(draws, least_step, (1, 1, 0, 0))  # as complex numbers do it
     before = host.program.constant[start], host.program.constant[start + 1]
     composed = before[0] + _product(before[1], shift), _product(before[1], factor)
-    own = *_FRAME, AT
+    own, is_within = (*_FRAME, AT), _is_moved(host, start, end)
     return _mapped(host, (start, end), own, len(_FRAME), is_within, composed, (shift, factor))
+
+
+def overlay(
+    draws: Draws,
+    host: Parent,
+    donor: Parent,
+    fresh: Program,
+    least_step: float = LEAST_STEP,
+) -> tuple[Edit, Bool[Array, ""]]:
+    """A subtree F becomes `( + F ( * q G ) )`, with q near 0, by `least_step` or more.
+
+    G is a subtree of the donor or, as often, a random one. What a picture can still become along
+    its own constants is soon exhausted; every G is one direction more.
+
+    Args:
+        draws: as everywhere.
+        host: whose subtree.
+        donor: of whom G may be.
+        fresh: what else G may be.
+        least_step: of q, at least; at most it is `LARGEST_STEP`.
+
+    Returns:
+        The edit; whether its child fits.
+    """
+    span = _whole_or_part(draws, host)
+    for is_map_fn in (_is_recoloured, _is_moved, _is_recoloured):  # to what both are around
+        span = _beneath(is_map_fn, host, span)
+    end = span[1]
+    is_fresh = draws.single[7] < 0.5
+    first, last = choose_subtree(draws.nodes[1], donor, largest=jnp.int32(LARGEST_OVERLAY))
+    first = jnp.where(is_fresh, 0, first)
+    last = jnp.where(is_fresh, fresh.length, last)
+    factor = _step_size(draws, least_step) * normal(draws.single[:4])
+    child = edit(
+        end,
+        end,
+        jnp.where(is_fresh, FRESH, DONOR),
+        first,
+        last,
+        own=(CONSTANT, _TIMES, _PLUS),
+        constant=factor[None],
+        before=1,
+        behind=2,
+    )
+    return child, host.program.length + child.growth <= host.program.capacity
 
 
 def _whole_or_part(draws: Draws, host: Parent) -> tuple[Int[Array, ""], Int[Array, ""]]:
@@ -82,15 +118,58 @@ def _whole_or_part(draws: Draws, host: Parent) -> tuple[Int[Array, ""], Int[Arra
     return jnp.where(whole, 0, start), jnp.where(whole, host.program.length, end)
 
 
+def _is_recoloured(host: Parent, start: Int[Array, ""], end: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether a subtree is such a map of colours."""
+    starts, opcode = host.starts, host.program.opcode
+    return (
+        (opcode[end - 1] == _PLUS)  # so that there are three nodes
+        & (opcode[end - 2] == _TIMES)
+        & (opcode[start] == CONSTANT)
+        & (starts[end - 2] == start + 1)
+        & (opcode[start + 1] == CONSTANT)
+        & (starts[end - 3] == start + 2)
+    )
+
+
+def _is_moved(host: Parent, start: Int[Array, ""], end: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether a subtree is such a map of places."""
+    opcode = host.program.opcode
+    return (
+        (opcode[end - 1] == AT)
+        & jnp.all(opcode[start + jnp.arange(len(_FRAME))] == jnp.asarray(_FRAME))
+        & (host.starts[end - 2] == start + len(_FRAME))
+    )
+
+
+def _beneath(
+    is_map_fn: Callable[..., Bool[Array, ""]],
+    host: Parent,
+    span: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """What is inside such a map, if the range is one; else the range.
+
+    The two kinds of maps commute. So neither is ever put around the other, where both would soon
+    lie in many layers.
+    """
+    start, end = span
+    before, behind = {_is_recoloured: (2, 2), _is_moved: (len(_FRAME), 1)}[is_map_fn]
+    is_map = is_map_fn(host, start, end)
+    return jnp.where(is_map, start + before, start), jnp.where(is_map, end - behind, end)
+
+
 def _near_identity(
     draws: Draws, least_step: float, along: tuple[float, ...]
 ) -> tuple[Float[Array, "4"], Float[Array, "4"]]:
     """What is added and what is multiplied by: a step from 0 and from 1, of random size."""
-    low, high = math.log(least_step), math.log(LARGEST_STEP)
-    size = jnp.exp(low + (high - low) * draws.single[9])
+    size = _step_size(draws, least_step)
     steps = normal(draws.single[:8]).reshape(2, 4)
     shift, factor = size * steps * jnp.asarray(along, jnp.float32)
     return shift, factor.at[0].add(1.0)
+
+
+def _step_size(draws: Draws, least_step: float) -> Float[Array, ""]:
+    low, high = math.log(least_step), math.log(LARGEST_STEP)
+    return jnp.exp(low + (high - low) * draws.single[9])
 
 
 def _product(a: Float[Array, "4"], b: Float[Array, "4"]) -> Float[Array, "4"]:

@@ -19,7 +19,7 @@ from evojax_art.language.ops import BY_NAME, CONSTANT, IMAGES, OPS, SUBST
 from evojax_art.language.program import ARITY, COMPONENTS, IS_CONSTANT, Program
 from evojax_art.runtime.errors import InputError, suggest
 from evojax_art.runtime.tables import INTERNAL
-from evojax_art.search.affine import LARGEST_STEP, LEAST_STEP, move, recolour
+from evojax_art.search.affine import LARGEST_STEP, LEAST_STEP, move, overlay, recolour
 from evojax_art.search.splicing import (
     DONOR,
     FRESH,
@@ -105,15 +105,16 @@ class VariationConfig:
         move: the picture, or a subtree's, is shifted, turned and stretched; falls back to
             `constant` where that does not fit.
         recolour: its colours are mapped; likewise.
+        overlay: a little of a subtree of the donor's, or of a random one, is added to it; likewise.
         shrink: a subtree becomes a smaller one from inside it.
         hoist: a subtree becomes the whole.
         fresh: a random formula that owes nothing to either parent.
         blend: constants between those of the host and of another of the same nodes, if there is one
             (see `breeding`).
         regrow_depth: levels of a subtree that `regrow` makes.
-        least_step: of `move` and `recolour`, three times that of `constant`. All steps between it
-            and about 1 are made, any order of magnitude as often as another: small ones climb a
-            hill to its top, large ones find another.
+        least_step: of `move`, `recolour` and `overlay`, three times that of `constant`. All steps
+            between it and about 1 are made, any order of magnitude as often as another: small ones
+            climb a hill to its top, large ones find another.
     """
 
     crossover: float = 0.2
@@ -124,6 +125,7 @@ class VariationConfig:
     constant: float = 0.1
     move: float = 0.12
     recolour: float = 0.13
+    overlay: float = 0.15
     shrink: float = 0.05
     hoist: float = 0.02
     fresh: float = 0.03
@@ -335,6 +337,7 @@ def vary(
     constant, has_constant = perturb_constant(draws, this, config.least_step)
     moved, moved_fits = move(draws, this, config.least_step)
     recoloured, recoloured_fits = recolour(draws, this, config.least_step)
+    overlaid, overlaid_fits = overlay(draws, this, other, fresh, config.least_step)
     edits = {
         "crossover": crossover(draws, this, other),
         "subst": subst,
@@ -344,6 +347,7 @@ def vary(
         "constant": constant,
         "move": moved,
         "recolour": recoloured,
+        "overlay": overlaid,
         "shrink": shrink(draws, this),
         "hoist": hoist(draws, this),
         "fresh": edit(0, host.length, FRESH, 0, fresh.length),
@@ -352,6 +356,7 @@ def vary(
         ("subst", subst_fits, "crossover"),
         ("move", moved_fits, "constant"),
         ("recolour", recoloured_fits, "constant"),
+        ("overlay", overlaid_fits, "constant"),
         ("constant", has_constant, "point"),
     ):
         fails = (way == _WAYS.index(name)) & ~is_possible
