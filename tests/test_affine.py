@@ -110,18 +110,21 @@ def test_an_overlay_adds_a_little_of_something_else(source):
     assert 0 < np.median(far) < 0.05
 
 
-def test_overlays_lie_inside_the_maps_around_the_whole():
-    host = RECOLOURED.format(MOVED.format("std"))
-
+def test_overlays_lie_inside_the_maps_around_the_whole_and_one_may_replace_the_last():
     def child(draws, host):
-        edit, _ = overlay(draws, parent(host), parent(host), host, 0.01)
-        return splice(edit, host, host, host)
+        donor = take(encode(["( conj y_k )"], host.capacity), 0)
+        edit, fits = overlay(draws, parent(host), parent(donor), donor)
+        return splice(edit, host, donor, donor), fits
 
-    texts = decode(made(child, host, capacity=64))
-    inside = [text for text in texts if text.count("( + std ( * ( q ") == 1]
-    assert len(inside) > COUNT / 2
-    _, fits = made(lambda draws, host: overlay(draws, parent(host), parent(host), host), HOST, 12)
-    assert not bool(fits.any())
+    def share(host: str, start: str) -> float:
+        return sum(start in text for text in decode(made(child, host)[0])) / COUNT
+
+    assert share(RECOLOURED.format(MOVED.format("std")), "( + std ( * ( q ") > 0.5
+    last = "( * ( q 0.5 0 0 0 ) golden )"
+    host = RECOLOURED.format(f"( + std {last} )")
+    assert 0.2 < share(host, f"( + ( + std {last} ) ( * ( q ") < 0.6
+    assert 0.2 < 1 - share(host, last) < 0.6
+    assert not bool(made(child, HOST, capacity=12)[1].any())
 
 
 @pytest.mark.parametrize("way", WAYS)

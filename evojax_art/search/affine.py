@@ -77,7 +77,9 @@ def overlay(
     """A subtree F becomes `( + F ( * q G ) )`, with q near 0, by `least_step` or more.
 
     G is a subtree of the donor or, as often, a random one. What a picture can still become along
-    its own constants is soon exhausted; every G is one direction more.
+    its own constants is soon exhausted; every G is one direction more. Where F is such a sum
+    already, in half of the cases its last G is replaced, so that formulas do not grow with every
+    step.
 
     Args:
         draws: as everywhere.
@@ -92,15 +94,16 @@ def overlay(
     span = _whole_or_part(draws, host)
     for is_map_fn in (_is_recoloured, _is_moved, _is_recoloured):  # to what both are around
         span = _beneath(is_map_fn, host, span)
-    end = span[1]
+    start = _last_overlay(host, span)
+    start = jnp.where(draws.single[6] < 0.5, start, span[1])
     is_fresh = draws.single[7] < 0.5
     first, last = choose_subtree(draws.nodes[1], donor, largest=jnp.int32(LARGEST_OVERLAY))
     first = jnp.where(is_fresh, 0, first)
     last = jnp.where(is_fresh, fresh.length, last)
     factor = _step_size(draws, least_step) * normal(draws.single[:4])
     child = edit(
-        end,
-        end,
+        start,
+        span[1],
         jnp.where(is_fresh, FRESH, DONOR),
         first,
         last,
@@ -116,6 +119,21 @@ def _whole_or_part(draws: Draws, host: Parent) -> tuple[Int[Array, ""], Int[Arra
     start, end = choose_subtree(draws.nodes[0], host)
     whole = draws.single[8] < 0.5
     return jnp.where(whole, 0, start), jnp.where(whole, host.program.length, end)
+
+
+def _last_overlay(host: Parent, span: tuple[Int[Array, ""], Int[Array, ""]]) -> Int[Array, ""]:
+    """Where q G begins, if a subtree is a sum with it; else its end."""
+    start, end = span
+    starts, opcode = host.starts, host.program.opcode
+    factor = starts[end - 2]
+    is_sum = (
+        (opcode[end - 1] == _PLUS)
+        & (opcode[end - 2] == _TIMES)
+        & (opcode[factor] == CONSTANT)
+        & (starts[end - 3] == factor + 1)
+        & ~_is_recoloured(host, start, end)
+    )
+    return jnp.where(is_sum, factor, end)
 
 
 def _is_recoloured(host: Parent, start: Int[Array, ""], end: Int[Array, ""]) -> Bool[Array, ""]:
