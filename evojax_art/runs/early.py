@@ -9,7 +9,7 @@ run proper.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,10 +19,12 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from evojax_art.language.program import Program, take
-from evojax_art.render.look import RasterConfig
+from evojax_art.nets.base import Network
+from evojax_art.objective.views import ViewsConfig
+from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
-from evojax_art.search.generation import Evolution, EvolutionState
+from evojax_art.search.generation import Evolution, EvolutionState, Until
 from evojax_art.search.illumination import Illumination, IlluminationState
 from evojax_art.search.protocol import Survivors, best_first, concatenate
 
@@ -76,6 +78,21 @@ class EarlyConfig:
         return [replace(proper, size=size, samples=samples) for size in self.sizes]
 
 
+def is_of_the_run(
+    raster: RasterConfig, proper: Raster, nets: Iterable[Network], views: ViewsConfig
+) -> bool:
+    """Whether an early size is how the run itself draws and judges, so that it need compile once.
+
+    Args:
+        raster: of the early part.
+        proper: of the run.
+        nets: that judge in the run.
+        views: of the run; other sizes are not judged in the early part.
+    """
+    sizes = {raster.size, *(net.size for net in nets)}
+    return raster.raster(raster.size) == proper and len(sizes) == 1 and not views.sizes
+
+
 class Grown(NamedTuple):
     """What an early part comes to.
 
@@ -94,6 +111,9 @@ class Grown(NamedTuple):
         if not self.is_interrupted:
             return math.inf
         return 1 if self.seeds is None else len(self.seeds.length)
+
+
+_ONE = Until(generations=1, score=math.inf, drawn=math.nan, step=math.inf)  # generation
 
 
 class _Stage(NamedTuple):
@@ -133,8 +153,8 @@ def survivors_of(
     def stage(evolution: Evolution) -> _Stage:
         def step(state: EvolutionState, number: int) -> tuple[EvolutionState, float, str]:
             del number
-            state, summary = evolution.step(state)
-            best = float(summary.best_score)
+            state, summaries, _ = evolution.advance(state, _ONE)  # as the run proper does
+            best = float(summaries.best_score[0])
             return state, best, f"best {evolution.target.text(best)}"
 
         return _Stage(

@@ -23,7 +23,7 @@ from evojax_art.objective.target import load_target
 from evojax_art.objective.terms import Target
 from evojax_art.render.batch import render_population
 from evojax_art.render.look import Look, Raster
-from evojax_art.runs.early import Grown, survivors_of
+from evojax_art.runs.early import Grown, is_of_the_run, survivors_of
 from evojax_art.runs.folder import make_folder, name_of
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.loop import Loop, Outcome
@@ -56,7 +56,7 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     seeds_key, key, early_key = jax.random.split(jax.random.key(config.seed), 3)
     seeds = _seeds(config, bound.names, photograph, seeds_key)
     evolution = _evolution(config, nets, target, bound, photograph, plan)
-    early = _early(config, bound, photograph, plan)
+    early = _early(config, evolution, nets, bound, photograph, plan)
     folder = make_folder(config.out, name_of(config))
     (folder / "records").mkdir(exist_ok=True)
     for line in target.describe():
@@ -68,16 +68,26 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     return Loop(config, evolution, records, folder, bound.names, console)(key, grown)
 
 
-def _early(config: RunConfig, bound: Bound, photograph: str, plan: Plan) -> list[Evolution]:
+def _early(
+    config: RunConfig,
+    proper: Evolution,
+    nets: Mapping[str, Network],
+    bound: Bound,
+    photograph: str,
+    plan: Plan,
+) -> list[Evolution]:
     """What evolves in the early part, size by size."""
     found = []
     for raster in config.early.rasters(config.raster):
+        if is_of_the_run(raster, proper.raster, nets.values(), config.views):
+            found.append(proper)
+            continue
         wanted = replace(config.target, judged_size=(raster.size,))
         views = replace(config.views, sizes=())  # small pictures are there to be quick
         # A batch that was asked for fits the run proper.
         small = replace(config, target=wanted, raster=raster, views=views, batch=0)
-        nets, target = load_target(wanted, views, plan, config.unseen)
-        found.append(_evolution(small, nets, target, bound, photograph, plan))
+        judges, target = load_target(wanted, views, plan, config.unseen)
+        found.append(_evolution(small, judges, target, bound, photograph, plan))
     return found
 
 

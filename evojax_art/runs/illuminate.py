@@ -28,7 +28,7 @@ from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.large import render_picture
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runs.curves import write_curves
-from evojax_art.runs.early import EarlyConfig, Grown, elites_of
+from evojax_art.runs.early import EarlyConfig, Grown, elites_of, is_of_the_run
 from evojax_art.runs.folder import make_folder
 from evojax_art.runs.given import read_seeds, unseen_names
 from evojax_art.runs.jury import Jury
@@ -185,7 +185,7 @@ def illuminate(config: IlluminateConfig, console: Console | None = None) -> Illu
         for name in unseen_names(config.net, config.unseen)
     }
     run, niches = _illumination(config, nets, plan)
-    early = _early(config, plan)
+    early = _early(config, run, nets, plan)
     seeds = read_seeds(config.seeds, config.max_length) if config.seeds else None
     folder = make_folder(config.out, f"illuminate-{config.seed}")
     look, raster = run.evaluator.look, run.evaluator.raster
@@ -226,10 +226,15 @@ def _illumination(
     return illumination, niches
 
 
-def _early(config: IlluminateConfig, plan: Plan) -> list[Illumination]:
+def _early(
+    config: IlluminateConfig, proper: Illumination, nets: Mapping[str, Network], plan: Plan
+) -> list[Illumination]:
     """What runs in the early part, size by size."""
     found = []
     for raster in config.early.rasters(config.raster):
+        if is_of_the_run(raster, proper.evaluator.raster, nets.values(), config.views):
+            found.append(proper)
+            continue
         views = replace(config.views, sizes=())  # small pictures are there to be quick
         # A batch that was asked for fits the run proper.
         small = replace(config, judged_size=(raster.size,), raster=raster, views=views, batch=0)

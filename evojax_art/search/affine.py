@@ -8,6 +8,7 @@ so that formulas do not grow with every step.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -43,12 +44,11 @@ def recolour(
     Returns:
         The edit; whether its child fits.
     """
-    start, end = _beneath(_is_moved, host, _whole_or_part(draws, host))
+    span = _beneath(_PLACES, host, _whole_or_part(draws, host))
     shift, factor = _near_identity(draws, least_step, (1, 1, 1, 1))
-    before = host.program.constant[start], host.program.constant[start + 1]
+    before = host.program.constant[span[0]], host.program.constant[span[0] + 1]
     composed = shift + _product(factor, before[0]), _product(factor, before[1])
-    own, is_within = (CONSTANT, CONSTANT, _TIMES, _PLUS), _is_recoloured(host, start, end)
-    return _mapped(host, (start, end), own, 2, is_within, composed, (shift, factor))
+    return _mapped(_COLOURS, host, span, composed, (shift, factor))
 
 
 def move(
@@ -59,12 +59,11 @@ def move(
     Returns:
         The edit; whether its child fits.
     """
-    start, end = _beneath(_is_recoloured, host, _whole_or_part(draws, host))
+    span = _beneath(_COLOURS, host, _whole_or_part(draws, host))
     shift, factor = _near_identity(draws, least_step, (1, 1, 0, 0))  # as complex numbers do it
-    before = host.program.constant[start], host.program.constant[start + 1]
+    before = host.program.constant[span[0]], host.program.constant[span[0] + 1]
     composed = before[0] + _product(before[1], shift), _product(before[1], factor)
-    own, is_within = (*_FRAME, AT), _is_moved(host, start, end)
-    return _mapped(host, (start, end), own, len(_FRAME), is_within, composed, (shift, factor))
+    return _mapped(_PLACES, host, span, composed, (shift, factor))
 
 
 def overlay(
@@ -84,35 +83,36 @@ def overlay(
     Args:
         draws: as everywhere.
         host: whose subtree.
-        donor: of whom G may be.
-        fresh: what else G may be.
+        donor: of whom G may be, at most `LARGEST_OVERLAY` nodes.
+        fresh: what else G may be, or its first leaf where it does not fit.
         least_step: of q, at least; at most it is `LARGEST_STEP`.
 
     Returns:
         The edit; whether its child fits.
     """
     span = _whole_or_part(draws, host)
-    for is_map_fn in (_is_recoloured, _is_moved, _is_recoloured):  # to what both are around
-        span = _beneath(is_map_fn, host, span)
-    start = _last_overlay(host, span)
-    start = jnp.where(draws.single[6] < 0.5, start, span[1])
+    for kind in (_COLOURS, _PLACES, _COLOURS):  # to what both are around
+        span = _beneath(kind, host, span)
+    end = span[1]
+    start = jnp.where(draws.single[6] < 0.5, _last_overlay(host, span), end)
+    room = host.program.capacity - host.program.length + (end - start) - 3
+    largest = jnp.minimum(LARGEST_OVERLAY, room)
+    first, last = choose_subtree(draws.nodes[1], donor, largest)
     is_fresh = draws.single[7] < 0.5
-    first, last = choose_subtree(draws.nodes[1], donor, largest=jnp.int32(LARGEST_OVERLAY))
-    first = jnp.where(is_fresh, 0, first)
-    last = jnp.where(is_fresh, fresh.length, last)
-    factor = _step_size(draws, least_step) * normal(draws.single[:4])
+    # The first node of a postfix program is a leaf.
+    fresh_last = jnp.where(fresh.length <= room, fresh.length, 1)
     child = edit(
         start,
-        span[1],
+        end,
         jnp.where(is_fresh, FRESH, DONOR),
-        first,
-        last,
+        jnp.where(is_fresh, 0, first),
+        jnp.where(is_fresh, fresh_last, last),
         own=(CONSTANT, _TIMES, _PLUS),
-        constant=factor[None],
+        constant=(_step_size(draws, least_step) * normal(draws.single[:4]))[None],
         before=1,
         behind=2,
     )
-    return child, host.program.length + child.growth <= host.program.capacity
+    return child, room >= 1
 
 
 def _whole_or_part(draws: Draws, host: Parent) -> tuple[Int[Array, ""], Int[Array, ""]]:
@@ -159,20 +159,36 @@ def _is_moved(host: Parent, start: Int[Array, ""], end: Int[Array, ""]) -> Bool[
     )
 
 
+class _Map(NamedTuple):
+    """A kind of maps.
+
+    Attributes:
+        own: its nodes, of which the first two are the constants.
+        before: how many of them come before what is mapped.
+        is_one_fn: whether the subtree of a host from its start to its end is such a map.
+    """
+
+    own: tuple[int, ...]
+    before: int
+    is_one_fn: Callable[..., Bool[Array, ""]]
+
+
+_COLOURS = _Map((CONSTANT, CONSTANT, _TIMES, _PLUS), 2, _is_recoloured)
+_PLACES = _Map((*_FRAME, AT), len(_FRAME), _is_moved)
+
+
 def _beneath(
-    is_map_fn: Callable[..., Bool[Array, ""]],
-    host: Parent,
-    span: tuple[Int[Array, ""], Int[Array, ""]],
+    kind: _Map, host: Parent, span: tuple[Int[Array, ""], Int[Array, ""]]
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """What is inside such a map, if the range is one; else the range.
 
-    The two kinds of maps commute. So neither is ever put around the other, where both would soon
-    lie in many layers.
+    The two kinds commute. So neither is ever put around the other, where both would soon lie in
+    many layers.
     """
     start, end = span
-    before, behind = {_is_recoloured: (2, 2), _is_moved: (len(_FRAME), 1)}[is_map_fn]
-    is_map = is_map_fn(host, start, end)
-    return jnp.where(is_map, start + before, start), jnp.where(is_map, end - behind, end)
+    is_map = kind.is_one_fn(host, start, end)
+    inside = start + kind.before, end - (len(kind.own) - kind.before)
+    return either(is_map, inside, span)
 
 
 def _near_identity(
@@ -195,17 +211,17 @@ def _product(a: Float[Array, "4"], b: Float[Array, "4"]) -> Float[Array, "4"]:
 
 
 def _mapped(
+    kind: _Map,
     host: Parent,
-    around: tuple[Int[Array, ""], Int[Array, ""]],
-    own: tuple[int, ...],
-    before: int,
-    is_within: Bool[Array, ""],
+    span: tuple[Int[Array, ""], Int[Array, ""]],
     composed: tuple[Float[Array, "4"], Float[Array, "4"]],
     added: tuple[Float[Array, "4"], Float[Array, "4"]],
 ) -> tuple[Edit, Bool[Array, ""]]:
     """The map composed with the one that is there, in two constants; else one around a range."""
-    start, end = around
-    values = jnp.where(is_within, jnp.stack(composed), jnp.stack(added))
+    start, end = span
+    own, before = kind.own, kind.before
+    is_there = kind.is_one_fn(host, start, end)
+    values = jnp.where(is_there, jnp.stack(composed), jnp.stack(added))
     values = jnp.clip(values, -LARGEST_CONSTANT, LARGEST_CONSTANT)
     wrapped = edit(
         start,
@@ -219,5 +235,5 @@ def _mapped(
         behind=len(own) - before,
     )
     replaced = edit(start, start + 2, own=own, constant=values, before=2)
-    child = either(is_within, replaced, wrapped)
+    child = either(is_there, replaced, wrapped)
     return child, host.program.length + child.growth <= host.program.capacity
