@@ -402,7 +402,9 @@ def test_the_gate_leaves_the_run_as_it_would_be(parsimony):
 def test_the_gate_is_asked_only_where_it_can_matter():
     evolution, state = gated(Genetic, 0.01)
     threshold = evolution.algorithm.threshold(state.algorithm)
-    offspring = jax.jit(evolution.algorithm.ask)(jax.random.key(0), state.algorithm)
+    ask = jax.jit(evolution.algorithm.ask)  # three times: of one, all children may matter
+    keys = jax.random.split(jax.random.key(0), 3)
+    offspring = base.concatenate(*(ask(key, state.algorithm) for key in keys))
     some = evolution._evaluate(offspring.programs, evolution.params, threshold)
     measured = np.isfinite(np.asarray(some.metrics["noise"]))
     assert 0 < measured.sum() < len(measured)
