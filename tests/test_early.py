@@ -4,7 +4,6 @@ import io
 import json
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 
 import jax
 import pytest
@@ -12,8 +11,7 @@ from rich.console import Console
 from test_illumination import illumination
 
 from evojax_art.cli.main import main
-from evojax_art.language.formula import parse
-from evojax_art.language.program import Program, encode, to_expressions
+from evojax_art.language.program import Program, to_expressions
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.render.look import RasterConfig
@@ -94,20 +92,6 @@ def test_several_tries_go_on_together():
     assert len(soon[1].start) == 8, "one generation of the first try"
 
 
-def test_the_best_tries_go_on_alone():
-    early, score = EarlyConfig(formulas=40, size=(16, 20), tries=3), {}
-    for finalists in (0, 1, 2):
-        tried, second = evolution(), evolution()
-        survivors(replace(early, finalists=finalists), tried, second)
-        found = encode([parse(text) for text in second.start], max_length=24)
-        score[finalists] = float(tried.evaluate(found).fitness.max())
-        assert len(second.start) == {0: 18, 1: 16, 2: 16}[finalists]
-    assert score[1] == score[2] > score[0], "who is ahead stays so here, and climbs"
-    soon = evolution(), evolution()
-    survivors(replace(early, finalists=2, score=1e-9), *soon)
-    assert len(soon[1].start) == 8, "one generation of the first try"
-
-
 def test_a_run_starts_from_them(tmp_path):
     populations = []
     for name, early in (("one", "80"), ("two", "80"), ("without", "0")):
@@ -170,7 +154,6 @@ def test_small_pictures_may_have_samples_of_their_own():
         (["--early.size", "16", "9"], "early.size must be 16 to 1024, got 9"),
         (["--early.samples", "65"], "early.samples must be 0 to 64, got 65"),
         (["--early.tries", "0"], "early.tries must be 1 or more, got 0"),
-        (["--early.finalists", "-1"], "early.finalists must be 0 or more, got -1"),
         (["--early.score", "nan"], "early.score must be a number"),
         (["--early.formulas", "8", "--early.size", "21"], "judged_size 21: cifar100 cannot look"),
     ],

@@ -44,9 +44,6 @@ class EarlyConfig:
         tries: searches at the first size, each from its own start, or fewer where one reaches the
             score: which family of formulas takes over is luck. The fittest of each go on together,
             as many as one would have left.
-        finalists: of several tries, so many of the best go on before that, each alone, for as many
-            formulas again, unless one reaches the score: how far a family comes shows in how it
-            climbs. The others end there. 0: the tries are all there is.
     """
 
     formulas: int = 0
@@ -54,7 +51,6 @@ class EarlyConfig:
     size: tuple[int, ...] = (96,)
     samples: int = 0
     tries: int = 1
-    finalists: int = 0
 
     def __post_init__(self):
         if self.formulas < 0:
@@ -65,8 +61,6 @@ class EarlyConfig:
             raise InputError(f"early.samples must be 0 to 64, got {self.samples}")
         if self.tries < 1:
             raise InputError(f"early.tries must be 1 or more, got {self.tries}")
-        if self.finalists < 0:
-            raise InputError(f"early.finalists must be 0 or more, got {self.finalists}")
         if not self.size:
             raise InputError("early.size: give at least one")
         for size in self.size:
@@ -214,10 +208,20 @@ def _grown(
     """What there is after all sizes, or Ctrl-C."""
     with stop_on_interrupt(console, "scoring what there is") as interrupted:
         for number, (size, stage) in enumerate(zip(config.sizes, stages, strict=True)):
-            heat = _Heat(stage, config, f"early, at {size}x{size}", console, interrupted)
+            found: list[Program] = []
+            size_key = jax.random.fold_in(key, number)
             tries = config.tries if number == 0 else 1
-            found = heat.tries(jax.random.fold_in(key, number), seeds, tries)
-            survivors = _fittest([best_first(stage.survivors_fn(one.state)) for one in found])
+            for attempt in range(tries):
+                shown = f"early, at {size}x{size}"
+                shown += f", try {attempt + 1} of {tries}" if tries > 1 else ""
+                state = stage.init_fn(jax.random.fold_in(size_key, attempt), seeds)
+                first = "starting" if attempt else "compiling, once"
+                with StatusLine(console, f"{shown}: {first} ...") as status:
+                    state, score = _advanced(stage, state, config, shown, status, interrupted)
+                found.append(best_first(stage.survivors_fn(state)))
+                if interrupted.is_set() or score >= config.score:
+                    break
+            survivors = _fittest(found)
             seeds = survivors if len(survivors.length) else seeds
             if interrupted.is_set():
                 break
@@ -230,76 +234,27 @@ def _fittest(found: Sequence[Program]) -> Program:
     return concatenate(*shares)
 
 
-class _Search(NamedTuple):
-    """One try.
-
-    Attributes:
-        name: in progress lines; empty for the only one.
-        state: of the search.
-        generations: completed ones.
-        score: after the last of them.
-    """
-
-    name: str
-    state: Any
-    generations: int = 0
-    score: float = -math.inf
-
-
-@dataclass(frozen=True)
-class _Heat:
-    """The searches at one size.
-
-    Attributes:
-        stage: what they do.
-        config: how long.
-        shown: what progress lines begin with.
-        console: for them.
-        interrupted: by Ctrl-C.
-    """
-
-    stage: _Stage
-    config: EarlyConfig
-    shown: str
-    console: Console
-    interrupted: Flag
-
-    def tries(self, key: Key[Array, ""], seeds: Program | None, count: int) -> list[_Search]:
-        """So many searches, or fewer; the finalists, if there are any."""
-        found: list[_Search] = []
-        while not found or (len(found) < count and not self._is_over(found)):
-            name = f", try {len(found) + 1} of {count}" if count > 1 else ""
-            state = self.stage.init_fn(jax.random.fold_in(key, len(found)), seeds)
-            first = "starting" if found else "compiling, once"
-            found.append(self._advanced(_Search(name, state), self.config.formulas, first))
-        finalists = self.config.finalists if count > 1 else 0
-        if finalists and not self._is_over(found):
-            found = sorted(found, key=lambda one: one.score, reverse=True)[:finalists]
-            for place, one in enumerate(found):
-                if not self._is_over(found):
-                    found[place] = self._advanced(one, 2 * self.config.formulas, "going on")
-        return found
-
-    def _is_over(self, found: Sequence[_Search]) -> bool:
-        return self.interrupted.is_set() or any(one.score >= self.config.score for one in found)
-
-    def _advanced(self, search: _Search, formulas: int, first: str) -> _Search:
-        """After generations until so many formulas are scored, or the score, or Ctrl-C."""
-        stage, shown = self.stage, self.shown + search.name
-        name, state, number, score = search
-        started, before = time.monotonic(), stage.scored_fn(number + 1)  # the first may compile
-        with StatusLine(self.console, f"{shown}: {first} ...") as status:
-            while stage.scored_fn(number) < formulas and score < self.config.score:
-                state, score, told = stage.step_fn(state, number + 1)
-                number += 1
-                scored = stage.scored_fn(number)
-                if scored == before:
-                    started = time.monotonic()
-                seconds = time.monotonic() - started
-                rate = f" · {(scored - before) / seconds:.0f}/s" if scored > before else ""
-                status.show(
-                    f"{shown}: generation {number} · {told} · {scored}/{formulas} formulas{rate}"
-                )
-                if self.interrupted.is_set():
-                    break
-        return _Search(name, state, number, score)
+def _advanced(
+    stage: _Stage,
+    state: Any,
+    config: EarlyConfig,
+    shown: str,
+    status: StatusLine,
+    interrupted: Flag,
+) -> tuple[Any, float]:
+    """The state after generations until a limit is reached, or Ctrl-C; and the last score."""
+    started, score, number = time.monotonic(), -math.inf, 0
+    while stage.scored_fn(number) < config.formulas and score < config.score:
+        state, score, told = stage.step_fn(state, number + 1)
+        number += 1
+        if number == 1:  # compilation is over
+            started = time.monotonic()
+        formulas, seconds = stage.scored_fn(number), time.monotonic() - started
+        timed = formulas - stage.scored_fn(1)
+        rate = f" · {timed / seconds:.0f}/s" if timed else ""
+        status.show(
+            f"{shown}: generation {number} · {told} · {formulas}/{config.formulas} formulas{rate}"
+        )
+        if interrupted.is_set():
+            break
+    return state, score
