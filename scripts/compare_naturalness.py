@@ -27,10 +27,18 @@ from evojax_art.runtime.plan import make_plan
 
 BASE = ["--net", "squeezenet1_1", "efficientnet_lite0", "--judged-size", "128"]
 BASE += ["--unseen", "efficientnet_lite2"]
-WITHOUT = "--map-elites.growth.leave-out"
+WITHOUT, WITH = "--map-elites.growth.leave-out", "--map-elites.growth.add"
+LATER = ["iabs", "igauss", "itanh", "norm", "noise", "clouds", "over", "mirror", "radius"]
+
+
+def later_without(*names: str) -> list[str]:
+    """Flags that add what the 2015 program did not have, but for these."""
+    return [WITH, *(name for name in LATER if name not in names)]
+
+
 VARIANTS = {
     "as it is": [],
-    "operators of 2015": ["--map-elites.growth.add"],
+    "operators of 2015": [WITH],
     "sizes 64 and 128": ["--judged-size", "64", "128"],
     "size 96": ["--judged-size", "96"],
     "size 160": ["--judged-size", "160"],
@@ -56,8 +64,15 @@ VARIANTS = {
     "no division": [WITHOUT, "/", "inv", "A1", "A2", "normalize", "normp", "orth1", "orth2"],
     "no exponentials": [WITHOUT, "exp", "iexp", "ilog"],
     "no subst": [WITHOUT, "subst"],
+    "no noise": later_without("noise", "clouds"),
+    "no over": later_without("over"),
+    "no mirror, no radius": later_without("mirror", "radius", "norm"),
+    "no smooth steps": later_without("iabs", "igauss", "itanh"),
     "shorter formulas": ["--map-elites.parsimony", "0.03"],
     "uniform parents": ["--map-elites.parents", "uniform"],
+    "no overlay": ["--map-elites.variation.overlay", "0"],
+    "overlay 0.6": ["--map-elites.variation.overlay", "0.6"],
+    "no blend": ["--map-elites.variation.blend", "0"],
     "gradient": ["--gradient.every", "4"],
     "a bright and a dark elite": ["--map-elites.kinds", "2"],
 }
