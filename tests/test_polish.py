@@ -14,9 +14,10 @@ from evojax_art.language.formula import parse, to_text
 from evojax_art.language.program import decode, encode, free_constants, take
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
-from evojax_art.refine.ascent import Ascent, AscentConfig, displaced, scattered
+from evojax_art.refine.ascent import Ascent, AscentConfig, displaced, scattered, usual_reach
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
 from evojax_art.refine.drawing import moved, raster_points
+from evojax_art.refine.waves import NODES, waved
 from evojax_art.render.batch import render
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runtime.errors import InputError
@@ -81,9 +82,9 @@ def test_what_cannot_get_better_stays_as_it_was(tiny_net):
 def test_copies_behind_the_best_start_again_near_it(tiny_net):
     evaluator = evaluator_of(tiny_net)
     ascent = Ascent(evaluator, SHORT)
-    copies = scattered(
-        jax.random.key(0), take(free_constants(encode([FORMULA], 32)), jnp.int32(0)), 4, 1.0
-    )
+    program = take(free_constants(encode([FORMULA], 32)), jnp.int32(0))
+    reaches = jnp.broadcast_to(usual_reach(program), (4, 32, 1))
+    copies = scattered(jax.random.key(0), program, reaches, 1.0)
     where = evaluator.evaluate(copies, evaluator.params)
     where = where._replace(fitness=jnp.array([0.0, 1.0, 3.0, 2.0]))  # the third is the best
     state = ascent.init(copies, where)
@@ -91,9 +92,8 @@ def test_copies_behind_the_best_start_again_near_it(tiny_net):
     again = ascent.restart(state, where, jax.random.key(1), 0.5)
     start, best = np.asarray(again.start.constant), np.asarray(copies.constant[2])
     np.testing.assert_array_equal(start[0], best)
-    reach = 0.3 * (np.linalg.norm(best, axis=-1, keepdims=True) + 0.1)
     for copy in (1, 3):
-        moved_by = np.abs(start[copy] - best) / reach
+        moved_by = np.abs(start[copy] - best) / np.maximum(reaches[copy], 1e-9)
         assert 0 < moved_by.max() < 0.5 * 4
     np.testing.assert_array_equal(start[2], best)
     stays = np.array([False, False, True, False])[:, None, None]
@@ -133,6 +133,24 @@ def test_lifting_changes_nothing_yet():
     assert len(lifted(start)) == len(start) + 10
 
 
+def test_waves_change_nothing_yet():
+    start = parse(FORMULA)
+    under = waved(start, 3, jax.random.key(0)).expression
+    assert len(under) == len(start) + 3 * NODES
+    before, after = (render(encode([item]), 32, 72, 0.3) for item in (start, under))
+    np.testing.assert_allclose(before, after, atol=1e-5)
+
+
+def test_waves_climb_and_the_formula_under_them_stays(tiny_net):
+    start = parse("( exp ( * x_iy ( * j ( q 0.7 0.2 -0.4 0.5 ) ) ) )")
+    config = PolishConfig(waves=3, restarts=2, ascent=SHORT)
+    result = FormulaPolisher(evaluator_of(tiny_net), config)(start, jax.random.key(0))
+    assert result.num_constants == 9
+    assert result.best.fitness > result.start.fitness
+    assert result.best.expression.postfix[: len(start)] == start.postfix
+    assert parse(str(result.best.expression)) == result.best.expression
+
+
 def test_no_constants(tiny_net):
     polisher = FormulaPolisher(evaluator_of(tiny_net), PolishConfig(ascent=SHORT))
     with pytest.raises(InputError, match="--lift"):
@@ -146,7 +164,7 @@ def test_no_constants(tiny_net):
 
 def test_offsets_move_constants_alone():
     population = free_constants(encode([FORMULA, "( + j x )"], 16))
-    after = displaced(population, jnp.ones_like(population.constant))
+    after = displaced(population, jnp.ones_like(population.constant), usual_reach(population))
     changed = np.asarray((after.constant != population.constant).any(-1))
     assert (
         changed == np.asarray(population.opcode == encode(["( q 1 2 3 4 )"]).opcode[0, 0])

@@ -266,6 +266,31 @@ def test_score_and_time_limits_stop_a_run(tiny_weights, tmp_path, capsys):
     assert "0.001 minutes are over" in capsys.readouterr().out
 
 
+def test_waves_finish_the_best(tiny_weights, tmp_path, capsys):
+    folder = tmp_path / "run"
+    flags = ("--weights", tiny_weights, "--out", folder, "--formulas", 128)
+    assert evolve(*flags, "--finish.waves", 4, "--finish.steps", 15) == 0
+    printed = capsys.readouterr().out
+    before, after = (read_png_text(path) for path in sorted((folder / "records").iterdir())[-2:])
+    assert after["polished_from"] == before["formula"]
+    assert after["parents"] == before["id"]
+    assert float(after["value"]) > float(before["value"])
+    assert len(parse(after["formula"])) == len(parse(before["formula"])) + 4 * 9
+    assert f"{after['formula']}\n" == (folder / "best.txt").read_text()
+    assert "finished from" in printed
+    assert after["formula"] in printed
+    assert int(after["formulas"]) == int(before["formulas"]) + 15
+    assert (folder / "best.png").read_bytes() == sorted((folder / "records").iterdir())[
+        -1
+    ].read_bytes()
+
+
+def test_nothing_is_finished_that_is_good_enough(tiny_weights, tmp_path, capsys):
+    flags = ("--weights", tiny_weights, "--out", tmp_path / "run", "--stop-score", 1e-6)
+    assert evolve(*flags, "--finish.waves", 4) == 0
+    assert "finished" not in capsys.readouterr().out
+
+
 def test_interrupt_ends_cleanly_with_everything_written(tiny_weights, tmp_path, capsys):
     folder = tmp_path / "run"
 

@@ -5,6 +5,8 @@ The optimiser sees offsets in units of a constant's own size, so that 0.01 and 1
 
     constant = start + reach * offset,  reach = _REACH * (|start| + _LEAST), |start| its norm
 
+unless a reach is given with the formula, as by `waves`; a constant whose reach is 0 stays.
+
 What is climbed is the objective of evolution without its gate, on pictures drawn by `drawing`. What
 is kept is decided elsewhere: after some steps each formula is drawn by `render` and judged by the
 whole objective, exactly as evolution judges it, and the best so far, at first the start, stays.
@@ -87,6 +89,7 @@ class AscentState(NamedTuple):
     Attributes:
         start: where they began.
         offset: from there, of every constant; zero elsewhere.
+        reach: how far an offset of 1 moves each; zero elsewhere.
         optimizer: its state.
         best: the best seen of each by exact evaluation.
         evaluation: of those.
@@ -95,10 +98,16 @@ class AscentState(NamedTuple):
 
     start: Program
     offset: Float[Array, "P L 4"]
+    reach: Float[Array, "P L 1"]
     optimizer: Any
     best: Program
     evaluation: Evaluation
     step: Int[Array, ""]
+
+    @property
+    def here(self) -> Program:
+        """Where they are."""
+        return displaced(self.start, self.offset, self.reach)
 
 
 class Ascent:
@@ -113,12 +122,24 @@ class Ascent:
         self._evaluator = evaluator
         self._config = config
 
-    def init(self, population: Program, evaluation: Evaluation) -> AscentState:
-        """The state before the first step; constants must be free, and evaluated."""
+    def init(
+        self,
+        population: Program,
+        evaluation: Evaluation,
+        reach: Float[Array, "P L 1"] | None = None,
+    ) -> AscentState:
+        """The state before the first step.
+
+        Args:
+            population: where they begin; constants must be free.
+            evaluation: of that.
+            reach: of their constants; None: `usual_reach`.
+        """
         offset = jnp.zeros_like(population.constant)
         return AscentState(
             start=population,
             offset=offset,
+            reach=usual_reach(population) if reach is None else reach,
             optimizer=jax.vmap(self._config.transform.init)(offset),
             best=population,
             evaluation=evaluation,
@@ -153,11 +174,10 @@ class Ascent:
         return jax.lax.scan(step, state, jax.random.split(key, num_steps))[0]
 
     def keep_best(self, state: AscentState, evaluation: Evaluation) -> AscentState:
-        """The best so far, given the evaluation of where the formulas are (`displaced`)."""
-        candidate = displaced(state.start, state.offset)
+        """The best so far, given the evaluation of where the formulas are (`AscentState.here`)."""
         better = evaluation.fitness > state.evaluation.fitness
         before = (state.best, state.evaluation)
-        best, evaluation = select(better, (candidate, evaluation), before)
+        best, evaluation = select(better, (state.here, evaluation), before)
         return state._replace(best=best, evaluation=evaluation)
 
     def restart(
@@ -176,7 +196,7 @@ class Ascent:
         best = take(state.best, jnp.argmax(state.evaluation.fitness))
         behind = evaluation.fitness < jnp.max(state.evaluation.fitness)
         nowhere = jnp.zeros_like(state.offset)
-        fresh = scattered(key, best, len(nowhere), spread)
+        fresh = scattered(key, best, state.reach, spread)
         start, offset, optimizer = select(
             behind,
             (fresh, nowhere, jax.vmap(self._config.transform.init)(nowhere)),
@@ -185,17 +205,17 @@ class Ascent:
         return state._replace(start=start, offset=offset, optimizer=optimizer)
 
     def _losses(
-        self, start: Program, offset: Float[Array, "P L 4"], params: Params, raster: Raster, at
+        self, formulas: Program, params: Params, raster: Raster, at: Coordinates
     ) -> Float[Array, "P"]:
         """Minus the fitness of each, as far as it has a gradient."""
-        look, formulas = self._evaluator.look, displaced(start, offset)
+        look = self._evaluator.look
         images = draw(formulas, look, raster, at, params.photographs, self._evaluator.plan)
         fitness = self._evaluator.smooth_fitness(images, params)
         return jnp.where(jnp.isfinite(fitness), -fitness, _WORST)
 
     def _adam(self, state: AscentState, params: Params, raster: Raster, at: Coordinates):
         def total(offset):
-            return jnp.sum(self._losses(state.start, offset, params, raster, at))
+            return jnp.sum(self._losses(state._replace(offset=offset).here, params, raster, at))
 
         gradient = jax.grad(total)(state.offset)
         updates: Any
@@ -207,11 +227,12 @@ class Ascent:
         transform = self._config.transform
 
         def one(row):
-            start, offset, optimizer, at = row
+            start, offset, reach, optimizer, at = row
 
             def loss(offset):
-                alone = jax.tree.map(lambda t: t[None], (start, offset, at))
-                return self._losses(alone[0], alone[1], params, raster, alone[2])[0]
+                here = displaced(start, offset, reach)
+                alone, there = jax.tree.map(lambda t: t[None], (here, at))
+                return self._losses(alone, params, raster, there)[0]
 
             value, gradient = optax.value_and_grad_from_state(loss)(offset, state=optimizer)
             updates: Any
@@ -221,29 +242,38 @@ class Ascent:
             sound = jnp.all(jnp.isfinite(updates))
             return offset + jnp.where(sound, updates, 0), optimizer
 
-        return jax.lax.map(one, (state.start, state.offset, state.optimizer, at))
+        return jax.lax.map(one, (state.start, state.offset, state.reach, state.optimizer, at))
 
 
-def displaced(start: Program, offset: Float[Array, "P L 4"]) -> Program:
+def usual_reach(program: Program) -> Float[Array, "*P L 1"]:
+    """How far an offset of 1 moves each constant, see the module's docstring; 0 elsewhere."""
+    is_constant = (program.opcode == CONSTANT)[..., None]
+    size = jnp.linalg.norm(program.constant, axis=-1, keepdims=True)
+    return jnp.where(is_constant, _REACH * (size + _LEAST), 0)
+
+
+def displaced(
+    start: Program, offset: Float[Array, "*P L 4"], reach: Float[Array, "*P L 1"]
+) -> Program:
     """The programs with their constants moved by an offset, see the module's docstring."""
-    is_constant = (start.opcode == CONSTANT)[..., None]
-    size = jnp.linalg.norm(start.constant, axis=-1, keepdims=True)
-    reach = jnp.where(is_constant, _REACH * (size + _LEAST), 0)
     return start._replace(constant=start.constant + reach * offset)
 
 
-def scattered(key: Key[Array, ""], program: Program, count: int, spread: float) -> Program:
+def scattered(
+    key: Key[Array, ""], program: Program, reach: Float[Array, "P L 1"], spread: float
+) -> Program:
     """Copies of one program, the first as it is, the constants of the others moved at random.
 
     Args:
         key: consumed.
         program: without a leading axis.
-        count: copies.
+        reach: of the constants of each copy.
         spread: largest standard deviation of the offsets; each copy has its own, drawn
             log-uniformly from a hundredth of that, since nobody knows how rugged a formula is.
     """
     size_key, key = jax.random.split(key)
+    count = len(reach)
     copies = jax.tree.map(lambda t: jnp.broadcast_to(t, (count, *t.shape)), program)
     size = spread * 10 ** jax.random.uniform(size_key, (count, 1, 1), minval=-2.0, maxval=0.0)
     offset = size * jax.random.normal(key, copies.constant.shape)
-    return displaced(copies, offset * (jnp.arange(count) > 0)[:, None, None])
+    return displaced(copies, offset * (jnp.arange(count) > 0)[:, None, None], reach)

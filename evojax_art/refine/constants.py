@@ -2,24 +2,26 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from evojax_art.language.formula import Expression, Node, constant_node
-from evojax_art.language.ops import AT, BY_NAME, CONSTANT, OPS
+from evojax_art.language.ops import AT, BY_NAME, OPS
 from evojax_art.language.program import Program, encode, free_constants, take, to_expressions
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator
-from evojax_art.refine.ascent import Ascent, AscentConfig, AscentState, displaced, scattered
+from evojax_art.refine.ascent import Ascent, AscentConfig, AscentState, scattered, usual_reach
+from evojax_art.refine.waves import waved
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import formerly
 
 _LEAST_CAPACITY = 32  # formulas of up to so many nodes share compiled code
+_MOST_WAVES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class PolishConfig:
         spread: how far they are scattered, at most, in units in which 1 moves a constant by a third
             of its size.
         lift: put free affine coordinates and a free colour map around the formula first.
+        waves: lay so many faint waves over the formula first, each of nine nodes; they climb in
+            place of the formula's own constants.
         gradient: "reverse", which interprets any formula and compiles once for all of a size.
             "trace", which compiled each formula, was slower; who asks for it gets "reverse".
         ascent: how constants climb the gradient.
@@ -40,6 +44,7 @@ class PolishConfig:
     restarts: int = 8
     spread: float = 1.0
     lift: bool = False
+    waves: int = 0
     gradient: Literal["reverse", "trace"] = "reverse"
     ascent: AscentConfig = field(default_factory=AscentConfig, metadata=formerly("climb"))
 
@@ -48,6 +53,8 @@ class PolishConfig:
             raise InputError(f"restarts must be 1 or more, got {self.restarts}")
         if not self.spread >= 0:
             raise InputError(f"spread must be 0 or more, got {self.spread}")
+        if not 0 <= self.waves <= _MOST_WAVES:
+            raise InputError(f"waves must be 0 to {_MOST_WAVES}, got {self.waves}")
 
 
 class Scored(NamedTuple):
@@ -58,12 +65,14 @@ class Scored(NamedTuple):
         fitness: by the whole objective.
         value: the target's, for classes the log-odds of the score.
         score: the target's, for classes a probability.
+        metrics: all that the evaluation says.
     """
 
     expression: Expression
     fitness: float
     value: float
     score: float
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,19 +138,19 @@ class FormulaPolisher:
         if self._evaluator.has_views:
             key, view_key = jax.random.split(key)
             self._params = self._evaluator.seen_anew(self._params, view_key)
-        wrapped = lifted(expression) if self._config.lift else expression
-        capacity = max(_LEAST_CAPACITY, 1 << (len(wrapped) - 1).bit_length())
-        free = free_constants(encode([wrapped], capacity, images=self._images))
-        num_constants = int(jnp.sum(free.opcode == CONSTANT))
+        key, wave_key = jax.random.split(key)
+        free, reach = self._prepared(expression, wave_key)
+        capacity = free.capacity
+        num_constants = int(jnp.sum(reach > 0))
         if not num_constants:
             raise InputError(
-                "this formula has no constants that could be polished; --lift adds some around it"
+                "this formula has no constants that could be polished; --lift and --waves add some"
             )
         # As many as climb, so that they share compiled code.
         originals = [expression] * self._config.restarts
         evaluation = self._evaluated(encode(originals, capacity, images=self._images))
         start = _scored(expression, evaluation, 0)
-        state, steps = self._climbed(free, key, start.score, progress_fn)
+        state, steps = self._climbed(free, reach, key, start.score, progress_fn)
         winner = int(jnp.argmax(state.evaluation.fitness))
         best = start
         if float(state.evaluation.fitness[winner]) > start.fitness:
@@ -156,9 +165,26 @@ class FormulaPolisher:
             seconds=time.perf_counter() - began - self._compile_seconds,
         )
 
+    def _prepared(
+        self, expression: Expression, key: Key[Array, ""]
+    ) -> tuple[Program, Float[Array, "L 1"]]:
+        """What climbs in place of a formula, its constants free, and their reach."""
+        if self._config.lift:
+            expression = lifted(expression)
+        under_waves = waved(expression, self._config.waves, key)
+        nodes = len(under_waves.expression)
+        capacity = max(_LEAST_CAPACITY, 1 << (nodes - 1).bit_length())
+        program = encode([under_waves.expression], capacity, images=self._images)
+        if not self._config.waves:
+            program = free_constants(program)
+            return take(program, jnp.int32(0)), usual_reach(program)[0]
+        reach = jnp.zeros((capacity, 1), jnp.float32)
+        return take(program, jnp.int32(0)), reach.at[:nodes].set(under_waves.reach)
+
     def _climbed(
         self,
         free: Program,
+        reach: Float[Array, "L 1"],
         key: Key[Array, ""],
         score: float,
         progress_fn: Callable[[float, float], bool],
@@ -167,14 +193,14 @@ class FormulaPolisher:
         config, params = self._config, self._params
         ascent = Ascent(self._evaluator, config.ascent)
         scatter_key, key = jax.random.split(key)
-        program = take(free, jnp.int32(0))
-        copies = scattered(scatter_key, program, config.restarts, config.spread)
-        state, steps = ascent.init(copies, self._evaluated(copies)), 0
+        reaches = jnp.broadcast_to(reach, (config.restarts, *reach.shape))
+        copies = scattered(scatter_key, free, reaches, config.spread)
+        state, steps = ascent.init(copies, self._evaluated(copies), reaches), 0
         for steps, coarse, count in _chunks(config.ascent):
             key, climb_key, restart_key = jax.random.split(key, 3)
             given = (state, params, climb_key)
             state = self._call("advance", ascent.advance, given, count, coarse)
-            evaluation = self._evaluated(displaced(state.start, state.offset))
+            evaluation = self._evaluated(state.here)
             state = ascent.keep_best(state, evaluation)
             best_score = max(score, float(jnp.max(state.evaluation.metrics["score"])))
             if not progress_fn(steps / config.ascent.steps, best_score):
@@ -201,9 +227,9 @@ class FormulaPolisher:
 
 def _scored(expression: Expression, evaluation: Evaluation, index: int) -> Scored:
     one = jax.device_get(take(evaluation, jnp.int32(index)))
-    return Scored(
-        expression, float(one.fitness), float(one.metrics["value"]), float(one.metrics["score"])
-    )
+    metrics = {name: float(value) for name, value in one.metrics.items()}
+    value, score = metrics["value"], metrics["score"]
+    return Scored(expression, float(one.fitness), value, score, metrics)
 
 
 def _chunks(config: AscentConfig):

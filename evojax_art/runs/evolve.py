@@ -17,6 +17,7 @@ from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.language.program import Program, encode
 from evojax_art.nets.base import Network
 from evojax_art.nets.weights import load_net
+from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.niches import niches_of
 from evojax_art.objective.settings import build_objective
 from evojax_art.objective.target import load_target
@@ -65,7 +66,30 @@ def run(config: RunConfig, console: Console | None = None) -> Outcome:
     if early:
         grown = survivors_of(early, config.early, early_key, seeds, console)
     records = Records(folder, config, evolution, bound, unseen)
-    return Loop(config, evolution, records, folder, bound.names, console)(key, grown)
+    judge = _judge(config, evolution, nets, target, bound)
+    return Loop(config, evolution, records, folder, bound.names, console, judge)(key, grown)
+
+
+def _judge(
+    config: RunConfig,
+    evolution: Evolution,
+    nets: Mapping[str, Network],
+    target: Target,
+    bound: Bound,
+) -> Evaluator:
+    """Of the target alone, where evolution has niches besides."""
+    if not config.has_niches:
+        return evolution.evaluator
+    return Evaluator(
+        nets,
+        target,
+        config.objective,
+        config.raster,
+        photographs=bound.pyramids,
+        reference=evolution.params.reference,
+        views=config.views,
+        plan=evolution.evaluator.plan,
+    )
 
 
 def _early(

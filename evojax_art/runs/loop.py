@@ -14,14 +14,16 @@ from jaxtyping import Array, Int, Key
 from rich.console import Console
 
 from evojax_art.language.program import to_expressions
+from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.terms import Target
 from evojax_art.runs.early import Grown
+from evojax_art.runs.finish import finish
 from evojax_art.runs.records import Record, Records
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runs.state import RunState
 from evojax_art.runs.toml import config_text
 from evojax_art.runtime.files import write_text
-from evojax_art.runtime.progress import StatusLine, stop_on_interrupt
+from evojax_art.runtime.progress import Flag, StatusLine, stop_on_interrupt
 from evojax_art.search.generation import VISIT, Evolution, EvolutionState, Summary, Until
 from evojax_art.search.protocol import best_first
 
@@ -62,6 +64,7 @@ class Loop:
         folder: of the run.
         images: names of the photographs that formulas read.
         console: for progress.
+        judge: of what is wanted alone, as the best is finished by.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Loop:
         folder: Path,
         images: tuple[str, ...],
         console: Console,
+        judge: Evaluator,
     ):
         self._config = config
         self._evolution = evolution
@@ -79,6 +83,7 @@ class Loop:
         self._folder = folder
         self._images = images
         self._console = console
+        self._judge = judge
         self._clock = _Clock()
         self._enough = math.inf  # formulas, where the early part was interrupted
 
@@ -102,8 +107,10 @@ class Loop:
                 state, passed, reason = self._take_back(state, visit)
                 reason = "interrupted" if interrupted.is_set() else reason
             self._tell(state, passed, metrics, status)
-        state = self._draw_last(state)
-        self._save_population(state.evolution)
+            state = self._draw_last(state)
+            self._save_population(state.evolution)
+            if self._config.finish.waves and state.drawn.count and not interrupted.is_set():
+                state, reason = self._finish(state, reason, interrupted, status)
         return Outcome(
             folder=self._folder,
             target=self._evolution.target,
@@ -191,6 +198,35 @@ class Loop:
         if not bool(best.evaluation.valid) or int(best.birth[0]) == state.drawn.generation:
             return state
         return state._replace(drawn=self._records.draw(best, state.formulas))
+
+    def _finish(
+        self, state: RunState, reason: str, interrupted: Flag, status: StatusLine
+    ) -> tuple[RunState, str]:
+        """The best under waves, unless it is good enough as it is; and why it ended."""
+        config, text, bred = (
+            self._config.finish,
+            self._evolution.target.text,
+            self._records.drawn[-1],
+        )
+        stop_score = self._config.stop_score
+        if bred.score >= stop_score:
+            return state, reason
+        status.show(f"{text(bred.score)}, compiling what finishes it ...")
+
+        def go_on(share: float, score: float) -> bool:
+            status.show(f"finishing {text(bred.score)} -> {text(score)} · {100 * share:.0f} %")
+            return score < stop_score and not interrupted.is_set()
+
+        key = jax.random.fold_in(state.evolution.key, state.generation)
+        made = finish(bred.formula, self._judge, config, self._images, key, go_on)
+        state = state._replace(formulas=state.formulas + made.steps, seconds=self._clock.seconds)
+        if made.best is made.start:
+            return state, f"{reason}, finished without gain"
+        drawn = self._records.draw_finished(made.best, state.evolution.best, state.formulas)
+        reached = made.best.score >= stop_score
+        because = f"score {stop_score} reached" if reached else reason
+        gained = f"finished from {text(bred.score)} in {made.steps} steps"
+        return state._replace(drawn=drawn), f"{because}, {gained}"
 
     def _save_config(self) -> None:
         """The settings, as they were resolved, and what the run depends on besides."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from evojax_art.artwork.beside import keep
 from evojax_art.artwork.picture import write_png
+from evojax_art.artwork.provenance import Provenance
 from evojax_art.artwork.sheets import contact_sheet, spread, thumbnail
 from evojax_art.language.bindings import Bound
 from evojax_art.language.formula import Expression, parse
@@ -23,6 +24,7 @@ from evojax_art.nets.base import Classifier
 from evojax_art.objective.target import provenance_of
 from evojax_art.objective.terms import judged_by
 from evojax_art.objective.tv import tv_noise
+from evojax_art.refine.constants import Scored
 from evojax_art.render.large import render_bands, render_picture
 from evojax_art.render.look import Raster
 from evojax_art.runs.settings import RunConfig
@@ -91,7 +93,8 @@ class Records:
         size, samples = config.record_size, config.record_samples
         self._large = Raster(height=size, width=size, samples=samples)
         plan = evolution.evaluator.plan
-        self._rest = {"max_length": config.max_length, "images": bound.pyramids, "plan": plan}
+        longest = config.max_length + config.finish.nodes
+        self._rest = {"max_length": longest, "images": bound.pyramids, "plan": plan}
         # What draws records is compiled beside the generation, which takes longer.
         beside = ThreadPoolExecutor(1)
         self._compiled = beside.submit(self._compile)
@@ -111,23 +114,51 @@ class Records:
             best: the individual.
             formulas: scored until now.
         """
-        config, raster = self._config, self._evolution.raster
         (formula,) = to_expressions(
             jax.tree.map(lambda field: field[None], best.program), self._bound.names
         )
         best = jax.device_get(best)
-        score, value = (float(best.evaluation.metrics[name]) for name in ("score", "value"))
+        metrics = {name: float(value) for name, value in best.evaluation.metrics.items()}
+        said = replace(
+            self._wanted,
+            generation=int(best.birth[0]),
+            formulas=formulas,
+            id=_name(best.birth),
+            parents=tuple(_name(birth) for birth in best.parents if birth[0] > 0),
+        )
+        return self._draw(formula, metrics, said)
+
+    def draw_finished(self, finished: Scored, bred: Individual, formulas: int) -> Drawn:
+        """Draws what the gradient made of the last best, likewise.
+
+        Args:
+            finished: the formula.
+            bred: what it was made of.
+            formulas: scored until now.
+        """
+        bred = jax.device_get(bred)
+        said = replace(
+            self._wanted,
+            generation=int(bred.birth[0]),
+            formulas=formulas,
+            parents=(_name(bred.birth),),
+            polished_from=str(self.drawn[-1].formula),
+        )
+        return self._draw(finished.expression, finished.metrics, said)
+
+    def _draw(self, formula: Expression, metrics: Mapping[str, float], said: Provenance) -> Drawn:
+        config, raster = self._config, self._evolution.raster
+        score, value = metrics["score"], metrics["value"]
         judges = {
-            name: float(best.evaluation.metrics[judged_by(name)])
+            name: metrics[judged_by(name)]
             for name in config.target.judges
-            if judged_by(name) in best.evaluation.metrics
+            if judged_by(name) in metrics
         }
-        generation = int(best.birth[0])
         self._compiled.result()
         noise, unseen = self._judge(formula)
         picture = render_picture(formula, self._evolution.look, self._large, **self._rest)
         provenance = replace(
-            self._wanted,
+            said,
             formula=str(formula),
             photographs=self._bound.read_by(formula),
             look=self._evolution.look,
@@ -140,10 +171,6 @@ class Records:
             judged_size=raster.height,
             judged_samples=raster.samples,
             seed=config.seed,
-            generation=generation,
-            formulas=formulas,
-            id=_name(best.birth),
-            parents=tuple(_name(birth) for birth in best.parents if birth[0] > 0),
         )
         named = re.sub(r"[^\w.+-]", "", self._evolution.target.text(score))
         path = self._folder / "records" / f"{len(self.drawn) + 1:03d}-{named}.png"
@@ -151,6 +178,7 @@ class Records:
         with written_whole(self._folder / "best.png") as temporary:
             shutil.copyfile(path, temporary)
         write_text(self._folder / "best.txt", f"{formula}\n")
+        generation = said.generation or 0
         self.drawn.append(
             Record(
                 path=path,

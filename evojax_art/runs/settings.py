@@ -10,6 +10,7 @@ from evojax_art.objective.target import TargetConfig
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runs.early import EarlyConfig
+from evojax_art.runs.finish import FinishConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import INLINE, REPEATABLE, UNSAVED, formerly
 from evojax_art.search.genetic import Genetic
@@ -46,6 +47,7 @@ class RunConfig:
             this far from those of the last one drawn; 0 draws all. The last best is always drawn.
         batch: formulas rendered and judged at a time; 0 chooses by device.
         early: whether small pictures are bred first, whose survivors are the seeds.
+        finish: what is done by gradient with the best of all, at the end.
         algorithm: which one; its settings are in the table of its name. "genetic_with_archive" is
             the genetic one and MAP-Elites together, with the settings of both, but one surplus,
             `map_elites.surplus`.
@@ -75,6 +77,7 @@ class RunConfig:
     record_step: float = 0.2
     batch: int = 0
     early: EarlyConfig = field(default_factory=EarlyConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
     algorithm: Literal["genetic", "map_elites", "genetic_with_archive", "mount2015"] = "genetic"
     raster: RasterConfig = field(default_factory=RasterConfig, metadata=formerly("scene"))
     views: ViewsConfig = field(default_factory=ViewsConfig)

@@ -20,7 +20,7 @@ from evojax_art.objective.evaluation import Objective
 from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.objective.terms import Target
 from evojax_art.objective.views import ViewsConfig
-from evojax_art.refine.ascent import Ascent, AscentConfig, displaced
+from evojax_art.refine.ascent import Ascent, AscentConfig
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import Plan
@@ -244,9 +244,7 @@ class Illumination:
         state = ascent.init(start, self.evaluator.unknown(start, params))
         state = ascent.advance(state, params, climb_key, config.steps, coarse=False)
         parents = jnp.stack([place, jnp.full_like(place, NOBODY)], axis=1)
-        return Offspring(
-            displaced(state.start, state.offset), parents, jnp.full_like(parents, NOBODY)
-        )
+        return Offspring(state.here, parents, jnp.full_like(parents, NOBODY))
 
 
 def measures(

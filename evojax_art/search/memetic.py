@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key
 from evojax_art.language.program import Program, free_constants, take
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator, Params
-from evojax_art.refine.ascent import Ascent, AscentConfig, displaced
+from evojax_art.refine.ascent import Ascent, AscentConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.search.protocol import Survivors
 
@@ -89,7 +89,7 @@ def polish_best(
     ascent = Ascent(evaluator, config.ascent)
     state = ascent.init(free_constants(start.programs), start.evaluation)
     state = ascent.advance(state, params, key, config.steps, coarse=False)
-    programs = displaced(state.start, state.offset)
+    programs = state.here
     evaluation = evaluator.evaluate(programs, params)
     better = jnp.isfinite(fitness) & (evaluation.fitness > fitness)
     return Polished(
