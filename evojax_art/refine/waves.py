@@ -20,9 +20,9 @@ from evojax_art.language.formula import Expression, Node, constant_node
 from evojax_art.language.ops import BY_NAME
 
 NODES = 9  # of a wave
-_LONGEST, _SHORTEST = 1.0, 16.0  # radians per unit of x, of which a picture has two
+_LONGEST, _SHORTEST = 1.0, 60.0  # radians per unit of x, of which a picture has two
 # How far a constant moves for an offset of 1, see `ascent`.
-_STRENGTH, _PHASE, _VECTOR = 0.2, 0.5, 0.5
+_STRENGTH, _PHASE, _VECTOR = 0.4, 1.0, 2.0
 
 
 class Waved(NamedTuple):
