@@ -11,13 +11,13 @@ import pytest
 from evojax_art.artwork.picture import read_png_text
 from evojax_art.cli.main import main
 from evojax_art.language.formula import parse, to_text
-from evojax_art.language.program import decode, encode, free_constants, take
+from evojax_art.language.program import decode, encode, free_constants, is_valid, take
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.objective.settings import ObjectiveConfig
 from evojax_art.refine.ascent import Ascent, AscentConfig, displaced, scattered, usual_reach
 from evojax_art.refine.constants import FormulaPolisher, PolishConfig, lifted
 from evojax_art.refine.drawing import moved, raster_points
-from evojax_art.refine.waves import NODES, waved
+from evojax_art.refine.waves import NODES, laid_over, reach_of_waves
 from evojax_art.render.batch import render
 from evojax_art.render.look import Raster, RasterConfig
 from evojax_art.runtime.errors import InputError
@@ -134,11 +134,28 @@ def test_lifting_changes_nothing_yet():
 
 
 def test_waves_change_nothing_yet():
-    start = parse(FORMULA)
-    under = waved(start, 3, jax.random.key(0)).expression
-    assert len(under) == len(start) + 3 * NODES
-    before, after = (render(encode([item]), 32, 72, 0.3) for item in (start, under))
+    start = encode([FORMULA], 64)
+    program = laid_over(jax.random.key(0), take(start, jnp.int32(0)), 3)
+    assert is_valid(program)
+    assert program.length == start.length[0] + 3 * NODES
+    under = jax.tree.map(lambda field: field[None], program)
+    before, after = (render(each, 32, 72, 0.3) for each in (start, under))
     np.testing.assert_allclose(before, after, atol=1e-5)
+    reach = np.asarray(reach_of_waves(program))[:, 0]
+    np.testing.assert_array_equal(
+        np.flatnonzero(reach),
+        [int(start.length[0]) + 9 * n + m for n in range(3) for m in range(3)],
+    )
+    assert len(parse(str(decode(under)[0]))) == program.length
+
+
+def test_no_more_waves_than_there_is_room_for():
+    (length,) = np.asarray(encode([FORMULA], 32).length)
+    for room, fitting in ((8, 0), (9, 1), (20, 2), (90, 5)):
+        start = take(encode([FORMULA], int(length) + room), jnp.int32(0))
+        program = laid_over(jax.random.key(0), start, 5)
+        assert is_valid(program)
+        assert program.length == length + 9 * fitting
 
 
 def test_waves_climb_and_the_formula_under_them_stays(tiny_net):

@@ -16,7 +16,7 @@ from evojax_art.language.program import Program, encode, free_constants, take, t
 from evojax_art.objective.evaluation import Evaluation
 from evojax_art.objective.evaluator import Evaluator
 from evojax_art.refine.ascent import Ascent, AscentConfig, AscentState, scattered, usual_reach
-from evojax_art.refine.waves import waved
+from evojax_art.refine.waves import NODES, laid_over, reach_of_waves
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.tables import formerly
 
@@ -169,17 +169,17 @@ class FormulaPolisher:
         self, expression: Expression, key: Key[Array, ""]
     ) -> tuple[Program, Float[Array, "L 1"]]:
         """What climbs in place of a formula, its constants free, and their reach."""
+        waves = self._config.waves
         if self._config.lift:
             expression = lifted(expression)
-        under_waves = waved(expression, self._config.waves, key)
-        nodes = len(under_waves.expression)
+        nodes = len(expression) + NODES * waves
         capacity = max(_LEAST_CAPACITY, 1 << (nodes - 1).bit_length())
-        program = encode([under_waves.expression], capacity, images=self._images)
-        if not self._config.waves:
-            program = free_constants(program)
-            return take(program, jnp.int32(0)), usual_reach(program)[0]
-        reach = jnp.zeros((capacity, 1), jnp.float32)
-        return take(program, jnp.int32(0)), reach.at[:nodes].set(under_waves.reach)
+        program = take(encode([expression], capacity, images=self._images), jnp.int32(0))
+        if waves:
+            program = laid_over(key, program, waves)
+            return program, reach_of_waves(program)
+        program = free_constants(program)
+        return program, usual_reach(program)
 
     def _climbed(
         self,

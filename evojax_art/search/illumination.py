@@ -7,6 +7,7 @@ and measures of them all. Who took over which niche is handed to the host, which
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from evojax_art.objective.evaluator import Evaluator, Params
 from evojax_art.objective.terms import Target
 from evojax_art.objective.views import ViewsConfig
 from evojax_art.refine.ascent import Ascent, AscentConfig
+from evojax_art.refine.waves import laid_over, reach_of_waves
 from evojax_art.render.look import RasterConfig
 from evojax_art.runtime.errors import InputError
 from evojax_art.runtime.plan import Plan
@@ -42,15 +44,18 @@ class GradientConfig:
         elites: how many, chosen as parents are.
         steps: of gradient ascent.
         learning_rate: of Adam; 1 moves a constant by a third of its size.
+        waves: lay so many faint waves over each first, of nine nodes each, as far as there is room
+            for them; they, and those that it had, climb in place of its other constants.
     """
 
     every: int = 0
     elites: int = 16
     steps: int = 8
     learning_rate: float = 0.1
+    waves: int = 0
 
     def __post_init__(self):
-        for name, least in (("every", 0), ("elites", 1), ("steps", 1)):
+        for name, least in (("every", 0), ("elites", 1), ("steps", 1), ("waves", 0)):
             if getattr(self, name) < least:
                 raise InputError(
                     f"gradient.{name} must be {least} or more, got {getattr(self, name)}"
@@ -232,16 +237,22 @@ class Illumination:
 
     def _climbers(self, key: Key[Array, ""], repertoire: Repertoire, params: Params) -> Offspring:
         """Elites whose constants have climbed towards their own niches."""
-        choose_key, climb_key = jax.random.split(key)
+        choose_key, wave_key, climb_key = jax.random.split(key, 3)
         config, held = self.gradient, repertoire.held
         place = self.algorithm.choose(choose_key, repertoire, config.elites)
         ascent = Ascent(
             self.evaluator,
             AscentConfig(steps=config.steps, learning_rate=config.learning_rate, coarse=0.0),
         )
-        start = free_constants(take(held.programs, place))
+        start, reach = take(held.programs, place), None
+        if config.waves:
+            keys = jax.random.split(wave_key, config.elites)
+            start = jax.vmap(partial(laid_over, count=config.waves))(keys, start)
+            reach = jax.vmap(reach_of_waves)(start)
+        else:
+            start = free_constants(start)
         params = params._replace(niche=place % self.algorithm.niches)
-        state = ascent.init(start, self.evaluator.unknown(start, params))
+        state = ascent.init(start, self.evaluator.unknown(start, params), reach)
         state = ascent.advance(state, params, climb_key, config.steps, coarse=False)
         parents = jnp.stack([place, jnp.full_like(place, NOBODY)], axis=1)
         return Offspring(state.here, parents, jnp.full_like(parents, NOBODY))
