@@ -107,7 +107,7 @@ def test_what_the_gradient_does_not_see_is_found_by_starting_again(tiny_net):
     evaluator = evaluator_of(tiny_net)
     alone = FormulaPolisher(evaluator, PolishConfig(restarts=1, ascent=SHORT))
     assert alone(start, jax.random.key(0)).best.expression == start
-    several = FormulaPolisher(evaluator, PolishConfig(restarts=2, ascent=SHORT))
+    several = FormulaPolisher(evaluator, PolishConfig(restarts=4, ascent=SHORT))
     result = several(start, jax.random.key(0))
     assert result.best.fitness > result.start.fitness + 0.01
 
