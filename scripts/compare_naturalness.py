@@ -28,6 +28,7 @@ from evojax_art.runtime.plan import make_plan
 BASE = ["--net", "squeezenet1_1", "efficientnet_lite0", "--judged-size", "128"]
 BASE += ["--unseen", "efficientnet_lite2"]
 WITHOUT, WITH = "--map-elites.growth.leave-out", "--map-elites.growth.add"
+WAVES = ["--max-length", "128", "--gradient.waves", "4", "--gradient.elites", "32"]
 LATER = ["iabs", "igauss", "itanh", "norm", "noise", "clouds", "over", "mirror", "radius"]
 
 
@@ -74,6 +75,8 @@ VARIANTS = {
     "overlay 0.6": ["--map-elites.variation.overlay", "0.6"],
     "no blend": ["--map-elites.variation.blend", "0"],
     "gradient": ["--gradient.every", "4"],
+    "waves": [*WAVES, "--gradient.every", "1"],
+    "waves, longer climbs": [*WAVES, "--gradient.every", "2", "--gradient.steps", "16"],
     "a bright and a dark elite": ["--map-elites.kinds", "2"],
 }
 STEADY_EVERY = 5  # classes that steadiness is measured on
@@ -136,7 +139,7 @@ def main() -> None:
         raster = Raster(height=128, width=128, samples=3)
         for index in wanted:
             formula = parse(of_class[index].formula)
-            pictures.append(render_picture(formula, Look(), raster, max_length=64))
+            pictures.append(render_picture(formula, Look(), raster, max_length=256))
             captions.append(f"{name}: {of_class[index].caption}")
         head = "| variant | formulas | own median | unseen first | unseen five | steady | nodes |\n"
         (given.out / "report.md").write_text(head + "|---" * 7 + "|\n" + report, encoding="utf-8")
