@@ -16,7 +16,7 @@ from test_lineage import elite as made_elite
 import evojax_art as ea
 from evojax_art.cli.main import main
 from evojax_art.language.formula import parse
-from evojax_art.language.program import encode, to_expressions
+from evojax_art.language.program import encode, is_valid, to_expressions
 from evojax_art.nets.vocabulary import Vocabulary
 from evojax_art.nets.weights import load_net
 from evojax_art.objective.classes import class_measure
@@ -25,6 +25,7 @@ from evojax_art.objective.niches import EveryClass, niches_measure, niches_of
 from evojax_art.objective.settings import ObjectiveConfig, build_objective
 from evojax_art.objective.target import TargetConfig
 from evojax_art.objective.views import ViewsConfig
+from evojax_art.refine.waves import NODES
 from evojax_art.render.look import RasterConfig
 from evojax_art.runs.repertoire import Elite
 from evojax_art.runs.steadiness import kept
@@ -266,6 +267,27 @@ def test_children_by_gradient_climb_towards_their_own_niche():
             climbed += np.sum(own > before[places] + 0.01)
     assert climbed >= 3, "hardly anybody climbed"
     assert run.scored(4) == 4 * 16 + 2 * 4 * 21
+
+
+def test_children_under_waves_keep_their_formula_and_climb():
+    run = illumination(gradient=GradientConfig(every=1, elites=4, steps=10, waves=2))
+    state, climbed = run.init(jax.random.key(1)), 0
+    for generation in range(1, 5):
+        held = state.repertoire.held
+        before = np.array(held.fitness)
+        lengths, opcodes = np.array(held.programs.length), np.array(held.programs.opcode)
+        state, passed = run.step(state, generation)
+        born = jax.tree.map(lambda t: t[16:], passed.programs)
+        assert is_valid(born)
+        places = np.asarray(passed.places[16:, 0])
+        for child, place in zip(born.opcode, places, strict=True):
+            length = lengths[place]
+            np.testing.assert_array_equal(child[:length], opcodes[place][:length])
+        room = (born.capacity - lengths[places]) // NODES
+        np.testing.assert_array_equal(born.length - lengths[places], NODES * np.minimum(room, 2))
+        own = np.asarray(run.evaluator.evaluate(born, run.params).scores)[np.arange(4), places % 4]
+        climbed += np.sum(own > before[places] + 0.01)
+    assert climbed >= 6, "hardly anybody climbed"
 
 
 def test_a_run_writes_what_others_read(tmp_path, capsys):

@@ -229,15 +229,23 @@ def _illumination(
 def _early(
     config: IlluminateConfig, proper: Illumination, nets: Mapping[str, Network], plan: Plan
 ) -> list[Illumination]:
-    """What runs in the early part, size by size."""
-    found = []
+    """What runs in the early part, size by size: breeding alone, which gets further at first."""
+    found, breeds_alone = [], not config.gradient.every
     for raster in config.early.rasters(config.raster):
-        if is_of_the_run(raster, proper.evaluator.raster, nets.values(), config.views):
+        same = is_of_the_run(raster, proper.evaluator.raster, nets.values(), config.views)
+        if same and breeds_alone:
             found.append(proper)
             continue
         views = replace(config.views, sizes=())  # small pictures are there to be quick
         # A batch that was asked for fits the run proper.
-        small = replace(config, judged_size=(raster.size,), raster=raster, views=views, batch=0)
+        small = replace(
+            config,
+            judged_size=(raster.size,),
+            raster=raster,
+            views=views,
+            batch=0,
+            gradient=GradientConfig(),
+        )
         found.append(_illumination(small, load_judges(small.judges, plan, config.unseen), plan)[0])
     return found
 

@@ -40,12 +40,12 @@ class GradientConfig:
     judges. They count as what they are when they are drawn and judged again.
 
     Attributes:
-        every: generations from one time to the next; 0 for never.
+        every: generations from one time to the next; 0 for never. The early part of a run has none.
         elites: how many, chosen as parents are.
         steps: of gradient ascent.
         learning_rate: of Adam; 1 moves a constant by a third of its size.
-        waves: lay so many faint waves over each first, of nine nodes each, as far as there is room
-            for them; they, and those that it had, climb in place of its other constants.
+        waves: lay so many faint waves over each first, of nine nodes each, as far as `max_length`
+            leaves room; they, and those that it had, climb in place of its other constants.
     """
 
     every: int = 0
