@@ -11,6 +11,8 @@ from PIL import Image
 
 from evojax_art.artwork.picture import read_png_text, write_png
 from evojax_art.cli.main import COMMANDS, main
+from evojax_art.cli.outputs import print_formula
+from evojax_art.language.formula import parse
 from evojax_art.runtime.cache import CACHE_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -387,3 +389,16 @@ def test_scripts_run_the_commands():
             check=True,
         )
         assert f"evojax-art {name}" in result.stdout
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_long_formulas_do_not_flood_a_terminal(is_terminal, capsys, monkeypatch):
+    formula = parse("( + " * 300 + "x" + " y )" * 300)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    print_formula(formula)
+    printed = capsys.readouterr().out.strip()
+    if is_terminal:
+        assert len(printed) < 1300
+        assert printed.endswith(" ... (601 nodes; the picture has all of them)")
+    else:
+        assert printed == str(formula)

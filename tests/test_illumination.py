@@ -278,7 +278,7 @@ def test_children_under_waves_keep_their_formula_and_climb():
         lengths, opcodes = np.array(held.programs.length), np.array(held.programs.opcode)
         state, passed = run.step(state, generation)
         born = jax.tree.map(lambda t: t[16:], passed.programs)
-        assert is_valid(born)
+        assert jnp.all(jax.vmap(is_valid)(born))
         places = np.asarray(passed.places[16:, 0])
         for child, place in zip(born.opcode, places, strict=True):
             length = lengths[place]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evojax_art.cli.flags import parse_flags
+from evojax_art.cli.outputs import print_formula
 from evojax_art.runs.evolve import run
 from evojax_art.runs.settings import RunConfig
 from evojax_art.runtime.cache import keep_compiled
@@ -40,8 +41,7 @@ def evolve(flags: list[str]) -> None:
     # Classes by their names: what was typed may have been read as another than was meant.
     wanted = config.target.words if config.target.layer else outcome.target.name
     print(
-        f"best: {outcome.target.text(best.score)} {wanted}"
-        f"{judged}{unseen}; noise {best.noise:.3f}\n"
-        f"{best.formula}\n"
-        f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/"
+        f"best: {outcome.target.text(best.score)} {wanted}{judged}{unseen}; noise {best.noise:.3f}"
     )
+    print_formula(best.formula)
+    print(f"pictures: {outcome.folder}/records.png, {outcome.folder}/records/")

@@ -17,6 +17,7 @@ from evojax_art.artwork.picture import write_png
 from evojax_art.artwork.provenance import Provenance, read_provenance
 from evojax_art.cli.flags import parse_flags
 from evojax_art.cli.inputs import Given, output_paths, picture_size, read_all
+from evojax_art.cli.outputs import print_formula
 from evojax_art.cli.start import read_start
 from evojax_art.language.bindings import Bound, bind_images
 from evojax_art.objective.evaluator import Evaluator
@@ -168,7 +169,7 @@ class _Session:
                     continue
                 self._tell(title, job, result)
                 self._draw(job, result, path)
-                print(result.best.expression)
+                print_formula(result.best.expression)
                 results.append(result)
                 if interrupted.is_set():
                     break
